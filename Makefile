@@ -1,0 +1,92 @@
+# make book    set everything up, execute every chapter, build the HTML book
+# make test    every check: lint, unit tests, chapters re-run and compared, guards, clean build, site
+# make lab     open the chapters in JupyterLab
+# make execute run the chapters again, in place
+# make clean   remove what was built (clean-env: the environment too)
+#
+# VENV=/path   where the environment is or shall be (default .venv)       PYTHON=python3.12   which Python makes it
+# JOBS=4       unit tests side by side (default: the number of cores)     NB_JOBS=2           chapters side by side in make test
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help env book test lint unit chapters guards site lab execute clean clean-env
+
+VENV ?= .venv
+BIN = $(VENV)/bin
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+NB_JOBS ?= 1
+THREADS ?= 2
+TEST_BUILD := _build_test
+
+export PYTHON CC
+export KERAS_BACKEND := torch
+export OMP_NUM_THREADS := $(THREADS)
+export MKL_NUM_THREADS := $(THREADS)
+export OPENBLAS_NUM_THREADS := $(THREADS)
+export NUMBA_NUM_THREADS := $(THREADS)
+export PYTHONNOUSERSITE := 1
+export PYTHONHASHSEED := 0
+export JUPYTER_PREFER_ENV_PATH := 1
+unexport MPLBACKEND
+
+# the build tools are called by name from the environment
+RUN = PATH="$(abspath $(BIN)):$$PATH"
+
+# Something missing on this machine: the script says what in one line. The question mode then ends make with status 1 and
+# without a word of its own; it would be 2 after a recipe that failed.
+ifneq (,$(filter env book test lint unit chapters guards site lab execute,$(MAKECMDGOALS)))
+  ifneq (ready,$(shell PYTHON="$(PYTHON)" CC="$(CC)" bash .ci/setup.sh "$(VENV)" book,dev check >&2 && echo ready))
+    MAKEFLAGS += -q
+  endif
+endif
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+env:
+	@bash .ci/setup.sh "$(VENV)" book,dev
+
+# Always a clean build on top of the cache of executed chapters: an incremental one would forget a failure.
+book: env
+	@$(BIN)/python .ci/cache_key.py _build
+	@rm -rf _build/html _build/.doctrees _build/jupyter_execute
+	@$(RUN) jupyter-book build . -n -W --keep-going
+	@echo "The book is at $(CURDIR)/_build/html/index.html"
+
+test: lint unit chapters guards site
+	@echo "All checks passed."
+
+lint: env
+	$(BIN)/python -m ruff check .
+
+unit: env
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -q -n $(JOBS)
+
+chapters: env
+	$(RUN) $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
+	  -n $(NB_JOBS) --dist loadfile notebooks/
+
+guards: env
+	$(RUN) $(BIN)/python -m pytest tests/notebooks -q
+
+site: env
+	@rm -rf $(TEST_BUILD)
+	@$(BIN)/python .ci/config_off.py _config.yml $(TEST_BUILD)/_config.yml
+	$(RUN) jupyter-book build . -n -W --keep-going --all --config $(TEST_BUILD)/_config.yml --path-output $(TEST_BUILD)
+	BUILD_DIR=$(TEST_BUILD)/_build/html $(BIN)/python -m pytest tests/site -q
+
+lab: env
+	@$(RUN) jupyter lab notebooks
+
+execute: env
+	$(RUN) jupyter nbconvert --to notebook --execute --inplace \
+	  --ExecutePreprocessor.timeout=300 --ExecutePreprocessor.record_timing=False notebooks/[0-9][0-9]_*.ipynb
+
+clean:
+	rm -rf _build $(TEST_BUILD) .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find fer_utils tests .ci -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# only the environment that make itself made: one elsewhere is the reader's own
+clean-env:
+	rm -rf .venv

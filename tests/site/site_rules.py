@@ -1,0 +1,105 @@
+"""Checks on the built HTML. Each rule takes the folder of the site and returns the complaints."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import yaml
+
+TRACEBACK = "Traceback (most recent call last)"
+
+
+class Page(HTMLParser):
+    """What one page points to, what it can be pointed at, and its pictures."""
+
+    def __init__(self, path: Path):
+        super().__init__(convert_charrefs=True)
+        self.targets: list[str] = []
+        self.anchors: set[str] = set()
+        self.pictures: list[tuple[str, str]] = []  # source, alt; those of the article only
+        self.text: list[str] = []
+        self._article = 0
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.anchors |= {values[name] for name in ("id", "name") if values.get(name)}
+        if tag == "article":
+            self._article += 1
+        for name in ("href", "src"):
+            if values.get(name):
+                self.targets.append(values[name])
+        if tag == "img" and self._article:
+            self.pictures.append((values.get("src") or "", values.get("alt") or ""))
+
+    handle_startendtag = handle_starttag
+
+    def handle_endtag(self, tag):
+        if tag == "article":
+            self._article -= 1
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def listed(contents: Path) -> list[str]:
+    """The pages that the table of contents names, in its order."""
+    found: list[str] = []
+
+    def walk(node):
+        if isinstance(node, list):
+            for item in node:
+                walk(item)
+        elif isinstance(node, dict):
+            found.extend(node[key] for key in ("root", "file") if key in node)
+            for value in node.values():
+                if isinstance(value, list):
+                    walk(value)
+
+    walk(yaml.safe_load(contents.read_text(encoding="utf-8")))
+    return found
+
+
+def pages(site: Path) -> dict[Path, Page]:
+    """Every page of the site, read once."""
+    return {path: Page(path) for path in sorted(site.rglob("*.html")) if "_static" not in path.relative_to(site).parts}
+
+
+def missing_pages(site: Path, contents: Path) -> list[str]:
+    return [f"{name} is in the contents but not in the site" for name in listed(contents) if not (site / f"{name}.html").is_file()]
+
+
+def tracebacks(site: Path) -> list[str]:
+    found = pages(site)
+    return [f"{path.relative_to(site)} shows a traceback" for path, page in found.items() if TRACEBACK in "".join(page.text)]
+
+
+def broken_links(site: Path) -> list[str]:
+    """Internal links, anchors, pictures, scripts and styles that lead nowhere."""
+    found, complaints = pages(site), set()
+    for path, page in found.items():
+        here = path.relative_to(site)
+        for target in page.targets:
+            parts = urlsplit(target)
+            if parts.scheme or parts.netloc:
+                continue
+            goal = path if not parts.path else (path.parent / unquote(parts.path)).resolve()
+            if goal.is_dir():
+                goal = goal / "index.html"
+            if not goal.is_relative_to(site.resolve()) and goal != path:
+                complaints.add(f"{here} points out of the site: {target}")
+            elif not goal.is_file():
+                complaints.add(f"{here} points to {target}, which does not exist")
+            elif parts.fragment and goal in found and unquote(parts.fragment) not in found[goal].anchors | {"top"}:
+                complaints.add(f"{here} points to {target}, an anchor that does not exist")
+    return sorted(complaints)
+
+
+def silent_pictures(site: Path, contents: Path) -> list[str]:
+    """Pictures without alt text on the pages of the contents."""
+    complaints = []
+    for name in listed(contents):
+        path = site / f"{name}.html"
+        if path.is_file():
+            complaints += [f"{name}: {source} has no alt text" for source, alt in Page(path).pictures if not alt.strip()]
+    return complaints

@@ -1,0 +1,91 @@
+"""The built site: complete, whole links, no traceback, every picture described. BUILD_DIR says where it is."""
+
+import os
+from pathlib import Path
+
+import pytest
+import site_rules as rules
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = (ROOT / os.environ.get("BUILD_DIR", "_build_test/_build/html")).resolve()
+CONTENTS = ROOT / "_toc.yml"
+
+
+@pytest.fixture(scope="module")
+def site():
+    assert (SITE / "index.html").is_file(), f"no site in {SITE.name}: build the book first (make site)"
+    return SITE
+
+
+def test_every_page_of_the_contents_is_there(site):
+    assert rules.missing_pages(site, CONTENTS) == []
+
+
+def test_no_traceback(site):
+    assert rules.tracebacks(site) == []
+
+
+def test_no_broken_internal_link(site):
+    assert rules.broken_links(site) == []
+
+
+def test_every_picture_has_alt_text(site):
+    assert rules.silent_pictures(site, CONTENTS) == []
+
+
+def test_chapters_show_outputs(site):
+    for name in rules.listed(CONTENTS):
+        if name.startswith("notebooks/"):
+            assert "cell_output" in (site / f"{name}.html").read_text(encoding="utf-8"), f"{name} shows no output"
+
+
+# -- the rules must be able to fail ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A site of two pages that keeps every rule, and its contents."""
+    (tmp_path / "toc.yml").write_text("format: jb-book\nroot: a\nparts:\n- caption: B\n  chapters:\n  - file: sub/b\n", encoding="utf-8")
+    folder = tmp_path / "site"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "face.png").write_bytes(b"")
+    first = '<article><a href="sub/b.html#here">b</a><img src="face.png" alt="a face"></article>'
+    second = '<article><h1 id="here">B</h1><a href="../a.html">a</a><a href="#here">up</a></article>'
+    (folder / "a.html").write_text(first, encoding="utf-8")
+    (folder / "sub" / "b.html").write_text(second, encoding="utf-8")
+    return folder, tmp_path / "toc.yml"
+
+
+def complaints(small):
+    folder, contents = small
+    found = rules.missing_pages(folder, contents) + rules.tracebacks(folder) + rules.broken_links(folder)
+    return found + rules.silent_pictures(folder, contents)
+
+
+def test_a_good_site_passes(small):
+    assert rules.listed(small[1]) == ["a", "sub/b"]
+    assert complaints(small) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("sub/b.html#here", "sub/c.html"),
+        ("sub/b.html#here", "sub/b.html#there"),
+        ("sub/b.html#here", "../../secret.html"),
+        ("face.png", "gone.png"),
+        ("a face", " "),
+        ("b</a>", "Traceback (most <b>recent</b> call last)</a>"),
+    ],
+)
+def test_a_bad_page_is_caught(small, old, new):
+    page = small[0] / "a.html"
+    text = page.read_text(encoding="utf-8")
+    assert old in text
+    page.write_text(text.replace(old, new), encoding="utf-8")
+    assert len(complaints(small)) == 1
+
+
+def test_a_missing_page_is_caught(small):
+    (small[0] / "sub" / "b.html").unlink()
+    assert any("in the contents" in text for text in complaints(small))
