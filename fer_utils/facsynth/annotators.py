@@ -3,9 +3,10 @@
 Each of 315 annotators looks at a face and names it rightly with probability ``sigmoid(alpha_i * beta_j - BLIND)``: ``alpha`` is the
 annotator's reliability, ``beta`` the face's clarity. Li & Deng 2019, section III-A4, have the same form without ``BLIND``, by which
 even a viewer who sees nothing is right half the time; among seven classes that is too kind, so the crowd here does not follow their
-model exactly. ``beta`` follows from what is known of the picture: intensity, occlusion, pose and sharpness. A wrong vote goes where perception would send it: to the classes whose
-action units the face shares, and to neutral when the expression is faint. Thirty annotators are unreliable: they see little and
-often click without looking, some of them always on a favourite class. Nothing here is fitted to a real crowd.
+model exactly. ``beta`` follows from what is known of the picture: intensity, occlusion, pose and sharpness. A wrong vote goes where
+perception would send it: to the classes whose action units the face shares, and to neutral when the expression is faint. Thirty
+annotators are unreliable: they see little and often click without looking, some of them always on a favourite class. Nothing here is
+fitted to a real crowd.
 """
 
 from __future__ import annotations

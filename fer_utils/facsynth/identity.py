@@ -116,7 +116,7 @@ def sample_identity(number: int, seed: int, shape_names: tuple[str, ...]) -> Ide
         hair_p = hair_p * (0.45 if age == 3 else 0.12)
         hair_p[-1] = 1 - hair_p[:-1].sum()
     hair = np.array(_HAIR[int(rng.choice(len(_HAIR), p=hair_p / hair_p.sum()))]) * rng.uniform(0.7, 1.3)
-    bald = (not female) and (rng.random() < (0, 0, 0.06, 0.22, 0.4)[age]) or (age == 0 and rng.random() < 0.4)
+    bald = (not female and rng.random() < (0, 0, 0.06, 0.22, 0.4)[age]) or (age == 0 and rng.random() < 0.4)
     length = rng.uniform(-0.16, -0.05) if female and rng.random() < 0.75 else rng.uniform(-0.045, 0.02)
     race_weights = np.full(3, 0.06) + 0.82 * (np.arange(3) == race)
     phenotype = {

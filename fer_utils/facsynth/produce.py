@@ -183,7 +183,7 @@ def _fingerprint(jobs: Iterable[Job], seed: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _write_shard(path: Path, pictures: list[dict[str, Any]]) -> None:
+def write_shard(path: Path, pictures: list[dict[str, Any]]) -> None:
     columns = {k: [p[k] for p in pictures] for k in ("name", "image", "frame", "mask")}
     columns["truth"] = [json.dumps(p["truth"]) for p in pictures]
     partial = path.with_suffix(".partial")
@@ -246,7 +246,7 @@ def render_sets(
             futures = {client.submit(make_pictures, part, seed, pure=False): (path, len(part)) for path, part in todo}
             for future in as_completed(list(futures)):
                 path, count = futures.pop(future)
-                _write_shard(path, future.result())
+                write_shard(path, future.result())
                 future.release()
                 bar.advance(task, count)
                 speed = bar.tasks[0].finished_speed or bar.tasks[0].speed

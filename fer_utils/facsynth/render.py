@@ -188,7 +188,8 @@ def _glasses(landmarks: np.ndarray, eyes: list[tuple[np.ndarray, float]], rng: n
             k = len(path)
             parts.append((fan, np.stack([np.zeros(k, int), 1 + np.arange(k), 1 + (np.arange(k) + 1) % k], -1), (0.012, 0.012, 0.014), 0.08))
     (left, path_l), (right, path_r) = centres
-    bridge = np.linspace(left + [-width, 0, 0.1 * height], right + [width, 0, 0.1 * height], 6)
+    lift = np.array([0, 0, 0.1 * height])
+    bridge = np.linspace(left - [width, 0, 0] + lift, right + np.array([width, 0, 0]) + lift, 6)
     parts.append((*_tube(bridge, bar, closed=False), colour, 0.3))
     for path, sign in ((path_l, 1), (path_r, -1)):
         hinge = path[np.argmax(sign * path[:, 0])] + [0, 0, 0.4 * height]

