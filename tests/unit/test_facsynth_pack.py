@@ -78,7 +78,7 @@ def test_packed_faces_load_through_the_real_layouts(shards, tmp_path, monkeypatc
     np.testing.assert_allclose(frames.landmarks[0], produce.five_points(marks), atol=0.006)
     np.testing.assert_allclose(frames.landmarks_dense[0], produce.dense_points(marks), atol=0.06)
 
-    lab = facsynth.load("lab", frames="all", masks=True)
+    lab = facsynth.load("lab", frames="all", classes=8, masks=True)
     assert len(lab) == 8 and lab.images.shape == (8, 100, 100)
     assert sorted(lab.truth["stage"].unique()) == [0.0, 0.86, 0.95, 1.0]
 
