@@ -20,10 +20,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 from PIL import Image
 
+from ..datasets.ckplus import five_points
 from ..labels import BASIC
 from .annotators import ANNOTATORS, UNRELIABLE, sample_annotators, simulate_votes
 from .expressions import ACTION_UNITS
-from .produce import GENERATOR, dense_points, five_points
+from .produce import GENERATOR, dense_points
 
 __all__ = ["pack_sets", "read_shards", "write_checksums"]
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from ..datasets.ckplus import five_points
 from ..preprocess import align_face, similarity_transform
 from .conditions import Camera, background, develop, sample_camera, sample_light, sample_occlusion, sample_view
 from .expressions import ACTION_UNITS, Expression, sample_lab, sample_wild
@@ -38,11 +39,6 @@ _BORDER = 40
 
 #: The 37 points among the 68: brows, eyes (corners, lid middles, centre), nose (bridge, tip, wings, base), outer lips.
 _EYE_RINGS = ((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47))
-
-
-def five_points(marks: np.ndarray) -> np.ndarray:
-    """Eye centres, nose tip, mouth corners ``[5, 2]`` from 68 points."""
-    return np.stack([marks[36:42].mean(0), marks[42:48].mean(0), marks[30], marks[48], marks[54]])
 
 
 def dense_points(marks: np.ndarray) -> np.ndarray:

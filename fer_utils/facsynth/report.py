@@ -276,16 +276,16 @@ def read_report() -> list[Measurement]:
 
 def format_report(lines: list[Measurement]) -> str:
     """The report as a plain text table: mean recall in percent, its interval, the goal, and the recall of each class."""
-    rows = [f"{'method':<20}{'faces':<25}{'n':>6}{'mean recall':>13}{'95 % interval':>16}{'goal':>10}  met"]
+    rows = [f"{'method':<19}{'faces':<24}{'n':>5}{'mean recall':>13}{'95 % interval':>15}{'goal':>9}  met"]
     for line in lines:
         goal, met = "none", ""
         if line.goal is not None:
             low, high = (f"{100 * v:.0f}" for v in line.goal)
             goal, met = f"{low} to {high}" if line.goal[1] < 1 else f"from {low}", "yes" if line.met else "NO"
         interval = f"{100 * line.low:.1f} to {100 * line.high:.1f}"
-        rows.append(f"{line.method:<20}{line.faces:<25}{line.count:>6}{100 * line.value:>13.1f}{interval:>16}{goal:>10}  {met}".rstrip())
-    rows += ["", f"{'recall by class, %':<45}" + "".join(f"{c[:9]:>10}" for c in BASIC)]
+        rows.append(f"{line.method:<19}{line.faces:<24}{line.count:>5}{100 * line.value:>13.1f}{interval:>15}{goal:>9}  {met}".rstrip())
+    rows += ["", f"{'recall by class, %':<43}" + " ".join(BASIC)]
     for line in lines:
-        cells = (f"{100 * line.recalls[c]:>10.0f}" if c in line.recalls else f"{'-':>10}" for c in BASIC)
-        rows.append(f"{line.method:<20}{line.faces:<25}{''.join(cells)}")
+        cells = (f"{100 * line.recalls[c]:.0f}" if c in line.recalls else "-" for c in BASIC)
+        rows.append(f"{line.method:<19}{line.faces:<24}" + " ".join(f"{cell:>{len(c)}}" for cell, c in zip(cells, BASIC, strict=True)))
     return "\n".join(rows)

@@ -68,8 +68,11 @@ def contact_sheet(
     if titles is not None and len(titles) != count:
         raise ValueError(f"{len(titles)} titles for {count} images")
     height, wide = np.shape(images[0])[:2]
-    extra = 0.22 * lines if titles is not None else 0.0
-    figure, grid = plt.subplots(lines, columns, figsize=(width, width / columns * lines * height / wide + extra), squeeze=False)
+    # The row names and titles take their own room, so that the faces touch.
+    margin = 0.07 * max(map(len, rows)) if rows is not None else 0.0
+    titled = sum(any(titles[i : i + columns]) for i in range(0, count, columns)) if titles is not None else 0
+    face = (width - margin) / columns
+    figure, grid = plt.subplots(lines, columns, figsize=(width, face * lines * height / wide + 0.2 * titled), squeeze=False)
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
     for place, axes in enumerate(grid.flat):
         if place < count:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_utils.datasets import facsynth
+from fer_utils.datasets import ckplus, facsynth
 from fer_utils.facsynth import pack, produce
 from fer_utils.facsynth.expressions import ACTION_UNITS
 from fer_utils.facsynth.sets import plan_set
@@ -75,7 +75,7 @@ def test_packed_faces_load_through_the_real_layouts(shards, tmp_path, monkeypatc
     frames = facsynth.load("basic", aligned=False)
     assert len(frames) == 2 and frames.images.shape[1:] == (128, 128, 3)
     marks = np.array(truth["frame_points"].iloc[6]).reshape(68, 2)
-    np.testing.assert_allclose(frames.landmarks[0], produce.five_points(marks), atol=0.006)
+    np.testing.assert_allclose(frames.landmarks[0], ckplus.five_points(marks), atol=0.006)
     np.testing.assert_allclose(frames.landmarks_dense[0], produce.dense_points(marks), atol=0.06)
 
     lab = facsynth.load("lab", frames="all", classes=8, masks=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_utils.datasets import facsynth
+from fer_utils.datasets import ckplus, facsynth
 from fer_utils.datasets.base import DataError, Source
 from fer_utils.facsynth import produce
 from fer_utils.facsynth.appearance import REGIONS
@@ -44,7 +44,7 @@ def test_a_picture_shows_a_face(pictures):
         mask = np.asarray(Image.open(io.BytesIO(picture["mask"])))
         assert (mask == REGIONS["face"]).mean() > 0.1 and set(np.unique(mask)) <= set(REGIONS.values())
         marks = np.array(picture["truth"]["frame_points"]).reshape(68, 2)
-        five = produce.five_points(marks)
+        five = ckplus.five_points(marks)
         assert np.abs(warp_points(five, similarity_transform(five)) - TEMPLATE_5).max() < 20
     assert pictures[2]["frame"] and not pictures[0]["frame"]
 
