@@ -25,6 +25,7 @@ from ..labels import BASIC
 from .annotators import ANNOTATORS, UNRELIABLE, sample_annotators, simulate_votes
 from .expressions import ACTION_UNITS
 from .produce import GENERATOR, dense_points
+from .sets import SETS
 
 __all__ = ["pack_sets", "read_shards", "write_checksums"]
 
@@ -181,13 +182,13 @@ def pack_sets(shards: dict[str, list[Path]], out: Path, seed: int) -> None:
     partial.mkdir(parents=True)
     annotators = sample_annotators(seed)
     counts = {}
-    for number, (name, paths) in enumerate(shards.items()):
+    for name, paths in shards.items():
         pictures, truth = read_shards(paths)
         counts[name] = {str(k): int(v) for k, v in truth["split"].value_counts(sort=False).items()}
         if name == "lab":
             _pack_lab(partial / "ckplus", pictures, truth)
         else:
-            _pack_wild(partial / "raf" / name, pictures, truth, annotators, seed + 1000 * (number + 1), name)
+            _pack_wild(partial / "raf" / name, pictures, truth, annotators, seed + 1000 * (1 + SETS.index(name)), name)
     if (partial / "raf").is_dir():
         _table(partial / "raf/annotators.parquet", annotators.drop(columns="activity"))
     conditions = {"generator": GENERATOR, "seed": seed, "images": counts, "renderer": "mitsuba 3, scalar_rgb, path tracing",

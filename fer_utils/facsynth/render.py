@@ -21,8 +21,9 @@ __all__ = ["Light", "Shot", "View", "project", "render_shot"]
 
 #: Side of an unaligned picture, pixels.
 FRAME = 128
-#: Path-traced samples a pixel; the noise that is left is that of a phone camera indoors.
-SAMPLES = 14
+#: Path-traced samples a pixel. A Gaussian reconstruction filter shares each of them among neighbouring pixels; the noise that is left
+#: is that of a phone camera indoors.
+SAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -383,20 +384,23 @@ def render_shot(model: HeadModel, shot: Shot, vertices: np.ndarray, neutral: np.
     }
     scene["sky"] = {"type": "constant", "radiance": {"type": "rgb", "value": [light.sky * c for c in light.sky_tint]}}
     st = mi.ScalarTransform4f()
-    sensor = {
-        "type": "perspective", "fov": float(np.degrees(2 * np.arctan(camera.tangent))), "near_clip": 0.02,
-        "principal_point_offset_x": camera.shift[0], "principal_point_offset_y": camera.shift[1],
-        "to_world": st.look_at(origin=camera.origin.tolist(), target=(camera.origin + camera.forward).tolist(), up=camera.up.tolist()),
-        "film": {"type": "hdrfilm", "width": FRAME, "height": FRAME, "pixel_format": "rgba", "rfilter": {"type": "box"}},
-        "sampler": {"type": "multijitter", "sample_count": SAMPLES},
-    }
-    scene["sensor"] = mi.load_dict(sensor)
+
+    def sensor(reconstruction: str) -> Any:
+        return mi.load_dict({
+            "type": "perspective", "fov": float(np.degrees(2 * np.arctan(camera.tangent))), "near_clip": 0.02,
+            "principal_point_offset_x": camera.shift[0], "principal_point_offset_y": camera.shift[1],
+            "to_world": st.look_at(origin=camera.origin.tolist(), target=(camera.origin + camera.forward).tolist(), up=camera.up.tolist()),
+            "film": {"type": "hdrfilm", "width": FRAME, "height": FRAME, "pixel_format": "rgba", "rfilter": {"type": reconstruction}},
+            "sampler": {"type": "multijitter", "sample_count": SAMPLES},
+        })
+
     scene["integrator"] = {"type": "path", "max_depth": 3, "hide_emitters": True}
     world = mi.load_dict(scene)
-    colour = _tame_fireflies(np.array(mi.render(world, seed=shot.seed % 2**31, spp=SAMPLES), dtype=np.float32))
+    picture = mi.render(world, sensor=sensor("gaussian"), seed=shot.seed % 2**31, spp=SAMPLES)
+    colour = _tame_fireflies(np.array(picture, dtype=np.float32))
     codes = {name: code for name, _, code in meshes} | {"eye0": REGIONS["eyes"], "eye1": REGIONS["eyes"]}
     atlas = label_atlas(model, round(person.brow_thickness, 4), round(person.brow_arch, 4))
-    regions = _label_pixels(mi, world, codes, atlas, colour[..., 3] > 0.5, shot.seed)
+    regions = _label_pixels(mi, world, sensor("box"), codes, atlas, colour[..., 3] > 0.5, shot.seed)
     return colour, regions, project(marks, camera)
 
 
@@ -418,10 +422,12 @@ def _gaze(to_camera: np.ndarray, camera: _Camera, offset: tuple[float, float]) -
     return np.array([np.sin(side) * np.cos(rise), -np.cos(side) * np.cos(rise), np.sin(rise)])
 
 
-def _label_pixels(mi: Any, world: Any, codes: dict[str, int], atlas: np.ndarray, covered: np.ndarray, seed: int) -> np.ndarray:
-    """Region of the surface behind each pixel, from one ray a pixel."""
+def _label_pixels(
+    mi: Any, world: Any, sensor: Any, codes: dict[str, int], atlas: np.ndarray, covered: np.ndarray, seed: int
+) -> np.ndarray:
+    """Region of the surface behind each pixel, from one ray a pixel; ``sensor`` must not blend pixels."""
     integrator = mi.load_dict({"type": "aov", "aovs": "shape:shape_index,uv:uv"})
-    out = np.array(mi.render(world, integrator=integrator, spp=1, seed=seed % 2**31), dtype=np.float32)
+    out = np.array(mi.render(world, sensor=sensor, integrator=integrator, spp=1, seed=seed % 2**31), dtype=np.float32)
     index, uv = out[..., -3].round().astype(int) - 1, out[..., -2:]  # 0 is no surface
     by_index = np.array([codes.get(shape.id(), 0) for shape in world.shapes()])
     regions = by_index[index.clip(0, len(by_index) - 1)]
