@@ -55,8 +55,8 @@ class Measurement:
         Smallest and largest value that the faces were rendered for; None for faces that were not.
     recalls : dict
         Class to recall.
-    count : int
-        How many faces were scored.
+    support : dict
+        Class to how many of its faces were scored.
     """
 
     method: str
@@ -67,7 +67,12 @@ class Measurement:
     high: float
     goal: tuple[float, float] | None
     recalls: dict[str, float]
-    count: int
+    support: dict[str, int]
+
+    @property
+    def count(self) -> int:
+        """How many faces were scored."""
+        return sum(self.support.values())
 
     @property
     def met(self) -> bool:
@@ -97,7 +102,8 @@ def _summarise(
         means = np.nanmean((draws @ hits) / (draws @ totals), axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
     value = float(np.mean(list(recalls.values())))
-    return Measurement(method, faces, "mean recall", value, float(low), float(high), goal, recalls, len(truth))
+    support = {c: int(np.sum(truth == c)) for c in recalls}
+    return Measurement(method, faces, "mean recall", value, float(low), float(high), goal, recalls, support)
 
 
 def _hog(image: np.ndarray) -> np.ndarray:

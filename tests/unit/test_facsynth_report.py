@@ -11,7 +11,7 @@ from fer_utils.facsynth import report
 
 def line(value=0.6, goal=(0.45, 0.7)):
     interval = (value - 0.02, value + 0.02)
-    return report.Measurement("HOG + linear SVM", "wild basic, test", "mean recall", value, *interval, goal, {"fear": value}, 9)
+    return report.Measurement("HOG + linear SVM", "wild basic, test", "mean recall", value, *interval, goal, {"fear": value}, {"fear": 9})
 
 
 @pytest.fixture
@@ -30,6 +30,7 @@ def test_mean_recall_and_its_interval():
     guess = np.where(rng.random(400) < 0.75, truth, "neutral")
     found = report._summarise("m", "f", truth, guess, np.arange(400), ("fear", "anger", "neutral"))
     assert found.value == pytest.approx(np.mean([np.mean(guess[truth == c] == c) for c in ("fear", "anger")]))
+    assert found.support == {"fear": 200, "anger": 200} and found.count == 400
     assert 0.03 < found.high - found.low < 0.12 and found.low < found.value < found.high
     twins = report._summarise("m", "f", truth, guess, np.arange(400) // 4, ("fear", "anger", "neutral"))
     assert twins.value == found.value
