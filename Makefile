@@ -81,7 +81,7 @@ lab: env
 
 execute: env
 	$(RUN) jupyter nbconvert --to notebook --execute --inplace \
-	  --ExecutePreprocessor.timeout=300 --ExecutePreprocessor.record_timing=False notebooks/[0-9][0-9]_*.ipynb
+	  --ExecutePreprocessor.timeout=300 --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 clean:
 	rm -rf _build $(TEST_BUILD) .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

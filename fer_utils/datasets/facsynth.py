@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -77,7 +76,7 @@ def load(subset: str = "basic", *, split: str | None = None, masks: bool = False
         known["votes"] = votes[votes["task"].isin(set(faces.names.tolist()))].reset_index(drop=True)
     if masks:
         known["masks"] = _read_masks(folder / "masks.npz", faces.names)
-    return replace(faces, **known)
+    return faces.replace(**known)
 
 
 def load_annotators() -> pd.DataFrame:

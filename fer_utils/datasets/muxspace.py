@@ -75,7 +75,7 @@ def load(
     def shrink(image: np.ndarray, _: int) -> np.ndarray:
         return image if image.shape == (size, size) else np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))
 
-    images = load_images(source, names, mode="L", size=(size, size), finish=shrink)
+    images = load_images(source, names, mode="L", size=(size, size), finish=shrink, recipe=f"lanczos {size}")
     people = [re.sub(r"_?\d+\.\w+$", "", name) for name in names]
     return FaceDataset(
         name="muxspace", images=images, labels=np.array([MUXSPACE.index(counts[name].most_common(1)[0][0]) for name in names]),

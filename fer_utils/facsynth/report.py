@@ -18,16 +18,16 @@ import numpy as np
 from joblib import Parallel, delayed
 from PIL import Image
 from skimage.feature import hog
-from sklearn.model_selection import GroupKFold
 from sklearn.svm import LinearSVC
 
 from ..datasets import facsynth, muxspace
 from ..datasets.base import DataError, FaceDataset
 from ..labels import BASIC
+from ..splits import kfold, subject_kfold
 
 __all__ = [
-    "SETTINGS", "Measurement", "fer_weights", "format_report", "measure", "network_predictions", "read_report", "svm_predictions",
-    "write_report",
+    "SETTINGS", "Measurement", "fer_weights", "format_report", "measure", "measure_faces", "network_predictions", "read_report",
+    "svm_predictions", "write_report",
 ]
 
 #: The six emotions that lab and wild share besides neutral.
@@ -37,8 +37,9 @@ _NETWORK_CLASSES = ("anger", "disgust", "fear", "happiness", "sadness", "surpris
 #: Pixels cut off each side of an aligned face before the network sees it: FER2013 frames faces more tightly than RAF-DB does.
 _CROP = 6
 SVM_C = 0.01
+FOLDS = 5
 #: Kept with the results.
-SETTINGS = {"svm_c": SVM_C, "svm_class_weight": "balanced", "crop": _CROP, "folds": 5, "bootstrap": 2000}
+SETTINGS = {"svm_c": SVM_C, "svm_class_weight": "balanced", "crop": _CROP, "folds": FOLDS, "bootstrap": 2000}
 
 
 @dataclass(frozen=True)
@@ -139,11 +140,12 @@ def svm_predictions(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> 
     return _svm().fit(_hogs(train), labels).predict(_hogs(test))
 
 
-def _svm_folds(images: np.ndarray, labels: np.ndarray, people: np.ndarray, folds: int = 5) -> np.ndarray:
-    """Predictions for every face by a machine that saw no face of the same person."""
-    features, guess = _hogs(images), np.empty_like(labels)
-    for train, test in GroupKFold(folds).split(features, labels, people):
-        guess[test] = _svm().fit(features[train], labels[train]).predict(features[test])
+def _svm_folds(faces: FaceDataset) -> np.ndarray:
+    """Predictions for every face by a machine that saw no face of the same person (of nobody's, where people are not known)."""
+    features, names = _hogs(faces.images), _names(faces)
+    guess = np.empty_like(names)
+    for split in (kfold if faces.identities is None else subject_kfold)(faces, FOLDS):
+        guess[split.test] = _svm().fit(features[split.train], names[split.train]).predict(features[split.test])
     return guess
 
 
@@ -221,7 +223,7 @@ def measure(
     lines.append(_summarise("HOG + linear SVM", "wild basic, test", _names(test), guess, test.identities, wild.classes, (0.45, 0.70)))
     say("HOG and a linear SVM on the lab faces, 5 folds")
     three = three.subset(np.isin(_names(three), SIX))
-    guess = _svm_folds(three.images, _names(three), three.identities)
+    guess = _svm_folds(three)
     lines.append(_summarise("HOG + linear SVM", "lab, 3 frames, 5 folds", _names(three), guess, three.identities, SIX, (0.85, 1.0)))
     if weights is not None:
         say("a network trained on real faces (FER2013)")
@@ -231,15 +233,48 @@ def measure(
         guess = network_predictions(apex.images, weights)
         lines.append(_summarise("network of FER2013", "lab, apex frame", _names(apex), guess, apex.identities, SIX, (0.55, 1.0)))
     if real is not None:
-        say("the same on real faces (muxspace)")
-        faces = muxspace.load(real, size=100)
-        faces = faces.subset(np.isin(_names(faces), _NETWORK_CLASSES))
-        names, who = _names(faces), faces.identities if faces.identities is not None else np.arange(len(faces))
-        guess = _svm_folds(faces.images, names, who)
-        lines.append(_summarise("HOG + linear SVM", "REAL: muxspace, 5 folds", names, guess, who, BASIC))
-        if weights is not None:
-            guess = network_predictions(faces.images, weights, crop=0)
-            lines.append(_summarise("network of FER2013", "REAL: muxspace", names, guess, who, BASIC))
+        lines += measure_faces(muxspace.load(real, size=100), "REAL: muxspace", weights, say=say)
+    return lines
+
+
+def measure_faces(
+    faces: FaceDataset, title: str, weights: Path | None = None, *, crop: int = 0, say: Callable[[str], None] = lambda text: None
+) -> list[Measurement]:
+    """Measure faces of your own in the same way: the machine in 5 folds of people, and the network as it is.
+
+    Parameters
+    ----------
+    faces : FaceDataset
+        Square images; those of the seven basic classes are used.
+    title : str
+        How the lines call them.
+    weights : Path, optional
+        Of :func:`network_predictions`; without them the network's line is left out.
+    crop : int
+        Pixels to cut off each side before the network; 0 for faces framed as tightly as FER2013's.
+    say : callable
+        Told what is going on.
+
+    Returns
+    -------
+    list of Measurement
+        With no goal.
+
+    Raises
+    ------
+    ValueError
+        If a class has fewer people (images, where people are not known) than there are folds.
+    """
+    faces = faces.subset(np.isin(_names(faces), BASIC))
+    names, who = _names(faces), faces.identities if faces.identities is not None else np.arange(len(faces))
+    if faces.images.shape[1:3] != (100, 100):
+        height, width = faces.images.shape[1:3]
+        raise ValueError(f"{faces.name}: the descriptor takes faces of 100x100, got {width}x{height}; load them with size=100")
+    say(f"HOG and a linear SVM on {title}, {FOLDS} folds")
+    lines = [_summarise("HOG + linear SVM", f"{title}, {FOLDS} folds", names, _svm_folds(faces), who, BASIC)]
+    if weights is not None:
+        say(f"a network trained on real faces (FER2013) on {title}")
+        lines.append(_summarise("network of FER2013", title, names, network_predictions(faces.images, weights, crop=crop), who, BASIC))
     return lines
 
 

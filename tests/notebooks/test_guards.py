@@ -15,7 +15,7 @@ by_chapter = pytest.mark.parametrize("chapter", rules.CHAPTERS, ids=lambda path:
 
 
 def test_there_are_chapters_and_the_contents_name_them():
-    assert rules.CHAPTERS, "no notebooks/NN_name.ipynb"
+    assert rules.CHAPTERS, "no notebooks"
     contents = (rules.ROOT / "_toc.yml").read_text(encoding="utf-8")
     assert [path.stem for path in rules.CHAPTERS if f"notebooks/{path.stem}" not in contents] == []
 

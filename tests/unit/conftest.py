@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,12 @@ LISTED = {  # name -> label of the miniature RAF-DB trees
 }
 SEQUENCES = {("S005", "001"): ("disgust", 3, 11), ("S010", "002"): ("surprise", 7, 14), ("S010", "004"): ("contempt", 2, 5)}  # code, apex
 UNLABELLED = ("S011", "001", 6)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test touches the user's cache of decoded images."""
+    monkeypatch.setenv("FER_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 def image_bytes(seed: int, size: tuple[int, int] = (100, 100), mode: str = "RGB", kind: str = "JPEG") -> bytes:
@@ -210,3 +217,45 @@ def facsynth_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A miniature FACSynth below ``$FER_DATA``."""
     monkeypatch.setenv("FER_DATA", str(tmp_path))
     return write_facsynth(tmp_path / "facsynth")
+
+
+# -- the bad-input table of the test report -------------------------------------------------------------------------------
+
+#: Column of the table: what the id of a ``test_bad_input`` case says.
+CASES = {
+    "labels gone": r"label file (missing|empty|blank)|list (absent|empty|blank)|missing folder|header alone|table missing|no l(abels|ines)",
+    "absent": r"absent|images missing|no images|image missing|row missing",
+    "unlisted": r"unlisted|without a class|in no class|in no part|in the root|too deep|unknown name|too many$|stray",
+    "truncated": r"truncat|cut|is text|no image file|cannot be decoded",
+    "0 bytes": r"zero|^image empty|-zero|byte order mark|mark alone|^empty$",
+    "columns": r"column|short|wide|header|quote",
+    "label": r"label|class|emotion|code|vote|usage|grade|expression|word",
+    "twice": r"twice|duplicate|listed twice",
+    "UTF-8": r"utf-8|binary",
+    "climbing": r"climb|leav",
+    "loop": r"loop|itself",
+    "unreadable": r"unreadable",
+}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print which damage was tried on which layout, and whether each ended in its one error."""
+    table: dict[str, dict[str, list[bool]]] = {}
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            found = re.search(r"test_(\w+)\.py::test_bad_input(\w*)(?:\[(.+)\])?$", report.nodeid)
+            if found and report.when == "call":
+                case = f"{found[2]} {found[3] or ''}".strip()
+                column = next((name for name, words in CASES.items() if re.search(words, case, re.IGNORECASE)), "other")
+                table.setdefault(found[1], {}).setdefault(column, []).append(outcome == "passed")
+    if not table:
+        return
+    terminalreporter.section("bad input: cases that ended in one clear error, by layout")
+    columns = [*CASES, "other"]
+    terminalreporter.line(f"{'':<12}" + "".join(f"{name:>12}" for name in columns))
+    for layout in sorted(table):
+        cells = []
+        for column in columns:
+            results = table[layout].get(column, [])
+            cells.append(f"{len(results)}" if all(results) and results else f"{results.count(False)} FAILED" if results else "-")
+        terminalreporter.line(f"{layout:<12}" + "".join(f"{cell:>12}" for cell in cells))

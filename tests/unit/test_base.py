@@ -17,7 +17,17 @@ from conftest import image_bytes, put
 from PIL import Image
 
 from fer_utils.datasets import base
-from fer_utils.datasets.base import DataError, FaceDataset, Source, data_root, decode_image, load_images, parse_numbers, read_text
+from fer_utils.datasets.base import (
+    DataError,
+    FaceDataset,
+    PendingImages,
+    Source,
+    data_root,
+    decode_image,
+    load_images,
+    parse_numbers,
+    read_text,
+)
 
 
 @pytest.fixture
@@ -272,6 +282,13 @@ def test_folder_links(tmp_path: Path) -> None:
         Source(tmp_path / "box")
 
 
+def test_link_to_itself(tmp_path: Path) -> None:
+    put(tmp_path / "box", "a.txt", "x")
+    (tmp_path / "box" / "loop.txt").symlink_to(tmp_path / "box" / "loop.txt")
+    with pytest.raises(DataError, match=r"loop\.txt: a link that leads in a circle"):
+        Source(tmp_path / "box")
+
+
 def test_linked_root_is_fine(tmp_path: Path) -> None:
     put(tmp_path / "elsewhere", "a.txt", "x")
     (tmp_path / "box").symlink_to(tmp_path / "elsewhere")
@@ -323,17 +340,128 @@ def test_image_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
         decode_image(image_bytes(0, (40, 40)), "a.jpg")
 
 
-def test_load_images(tmp_path: Path) -> None:
+@pytest.fixture
+def box(tmp_path: Path) -> tuple[Source, list[str]]:
+    """A folder of 150 grey pictures, each of one value."""
     names = [f"{i}.png" for i in range(150)]
     for i, name in enumerate(names):
         buffer = io.BytesIO()
         Image.fromarray(np.full((5, 6), i, np.uint8)).save(buffer, "PNG")
         put(tmp_path / "box", name, buffer.getvalue())
-    source = Source(tmp_path / "box")
-    images = load_images(source, names, mode="L")
+    return Source(tmp_path / "box"), names
+
+
+def test_load_images(box: tuple[Source, list[str]]) -> None:
+    source, names = box
+    images = load_images(source, names, mode="L").load()
     assert images.shape == (150, 5, 6) and images[:, 0, 0].tolist() == list(range(150))
-    assert load_images(source, names[:2], mode="L", size=(2, 2), finish=lambda image, i: image[:2, :2] + i).shape == (2, 2, 2)
-    assert load_images(source, [], size=(5, 6)).shape == (0, 5, 6, 3)
-    put(tmp_path / "box", "90.png", image_bytes(0, (7, 5), "L", "PNG"))
+    small = load_images(source, names[:2], mode="L", size=(2, 2), finish=lambda image, i: image[:2, :2] + i)
+    assert small.shape == (2, 2, 2) and small.load()[:, 0, 0].tolist() == [0, 2]
+    assert load_images(source, [], size=(5, 6)).load().shape == (0, 5, 6, 3)
+    put(source.path, "90.png", image_bytes(0, (7, 5), "L", "PNG"))
     with pytest.raises(DataError, match=r"90\.png: 7x5 pixels; expected 6x5 pixels, friend"):
-        load_images(source, names, mode="L", hint=", friend")
+        load_images(source, names, mode="L", hint=", friend").load()
+
+
+def waiting(source: Source, names: list[str], **options) -> FaceDataset:
+    split = np.where(np.arange(len(names)) % 2, "test", "train")
+    images = load_images(source, names, mode="L", **options)
+    return FaceDataset(name="toy", images=images, labels=np.zeros(len(names), np.int64), classes=("a",), names=names, split=split)
+
+
+def test_images_wait_until_asked_for(box: tuple[Source, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    source, names = box
+    read: list[str] = []
+    plain = Source.read
+    monkeypatch.setattr(Source, "read", lambda self, name, expected="": read.append(name) or plain(self, name, expected))
+    faces = waiting(source, names, size=(5, 6))
+    assert len(faces) == 150 and "6x5" in repr(faces) and len(faces.test) == 75 and faces.class_counts() == {"a": 150} and not read
+    assert np.asarray(faces.test[1][0])[0, 0] == 3 and read == ["3.png"]
+    assert faces.test.images[:, 0, 0].tolist() == list(range(1, 150, 2)) and set(read) == set(names[1::2])
+    assert faces.replace(name="other").images[:, 0, 0].tolist() == list(range(150))
+    assert len(read) == 151, "a picture that one subset decoded is not read again by another"
+    assert not faces.images.flags.writeable and faces.images is faces.images
+    assert pickle.loads(pickle.dumps(faces)).images.tolist() == faces.images.tolist()
+
+
+def test_a_damaged_image_is_named_when_asked_for(box: tuple[Source, list[str]]) -> None:
+    source, names = box
+    put(source.path, "7.png", (source.path / "7.png").read_bytes()[:40])
+    faces = waiting(source, names)
+    with pytest.raises(DataError, match=r"7\.png: cannot be decoded"):
+        _ = faces.images
+    assert faces[8][1] == 0
+
+
+# -- the cache of decoded images -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cached(box: tuple[Source, list[str]], monkeypatch: pytest.MonkeyPatch) -> tuple[Source, list[str]]:
+    monkeypatch.setattr(base, "_MANY", 100)
+    return box
+
+
+def kept() -> list[Path]:
+    return sorted(base.cache_root().glob("*"))
+
+
+def test_many_images_are_kept_decoded(cached: tuple[Source, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    source, names = cached
+    first = waiting(source, names).images
+    assert [path.suffix for path in kept()] == [".npy"]
+    with monkeypatch.context() as patch:
+        patch.setattr(base._Store, "_decode_all", lambda *_: pytest.fail("decoded again"))
+        again = waiting(source, names)
+        assert np.array_equal(again.images, first) and not again.images.flags.writeable
+
+
+def test_a_changed_file_is_decoded_anew(cached: tuple[Source, list[str]]) -> None:
+    source, names = cached
+    assert waiting(source, names).images[3, 0, 0] == 3
+    put(source.path, "3.png", (source.path / "4.png").read_bytes())
+    assert waiting(source, names).images[3, 0, 0] == 4 and len(kept()) == 2
+
+
+def test_a_kill_while_writing_leaves_no_cached_copy(cached: tuple[Source, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    source, names = cached
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _ = waiting(source, names).images
+    assert not [path for path in kept() if path.suffix == ".npy"]
+    assert waiting(source, names).images[9, 0, 0] == 9
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:300], lambda data: b"words", lambda data: b""], ids=["cut", "other", "empty"])
+def test_a_damaged_cached_copy_is_replaced(cached: tuple[Source, list[str]], damage) -> None:
+    source, names = cached
+    _ = waiting(source, names).images
+    (path,) = kept()
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    assert waiting(source, names).images[:, 0, 0].tolist() == list(range(150)) and path.read_bytes() == whole
+
+
+def test_no_cache_where_none_is_wanted_or_possible(
+    cached: tuple[Source, list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source, names = cached
+    monkeypatch.setenv("FER_CACHE", "")
+    assert base.cache_root() is None and waiting(source, names).images.shape == (150, 5, 6)
+    put(tmp_path, "file", "x")
+    monkeypatch.setenv("FER_CACHE", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="decoded images are not kept"):
+        _ = waiting(source, names).images
+
+
+def test_images_that_one_call_reads() -> None:
+    calls: list[int] = []
+    pending = PendingImages.deferred(3, (2, 2), lambda: calls.append(1) or np.arange(12, dtype=np.uint8).reshape(3, 2, 2))
+    part = pending.take(np.array([2]))
+    assert pending.shape == (3, 2, 2) and part.shape == (1, 2, 2) and not calls
+    assert part.one(0)[0, 0] == 8 and pending.load()[1, 0, 0] == 4 and part.load().tolist() == [[[8, 9], [10, 11]]] and calls == [1]

@@ -63,7 +63,7 @@ def test_bad_input(muxspace_tree: Path, case: str) -> None:
     put(muxspace_tree, name, text)
     place = r"Di_0001\.jpg: not found" if case == "image absent" else Path(name).name
     with pytest.raises(DataError, match=f"{place}.*{words}"):
-        muxspace.load(muxspace_tree)
+        _ = muxspace.load(muxspace_tree).images
 
 
 @pytest.mark.parametrize("name", ["data/legend.csv", "images"])

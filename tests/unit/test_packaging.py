@@ -18,6 +18,8 @@ PACKAGE = ROOT / "fer_utils"
 ORDER = (
     "labels",
     "preprocess",
+    "augment",
+    "detect",
     "datasets",
     "splits",
     "crowd",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fer_utils.preprocess import TEMPLATE_5, align_face, similarity_transform, warp_points
+from fer_utils.preprocess import TEMPLATE_5, align_face, align_faces, similarity_transform, warp_points
 
 angles, scales, shifts = st.floats(-3.1, 3.1), st.floats(0.2, 6), st.floats(-200, 200)
 
@@ -42,19 +42,38 @@ def test_warp_points_keeps_shape_and_type() -> None:
     assert out.shape == (3, 68, 2) and out.dtype == np.float32
 
 
-@pytest.mark.parametrize("channels", [(), (3,)])
-def test_aligned_pixels_lie_on_the_template(channels: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("size", [48, 96, 100, 224])
+@pytest.mark.parametrize("shape", [(240, 240), (200, 300, 3), (400, 210)])
+def test_aligned_pixels_lie_on_the_template(shape: tuple[int, ...], size: int) -> None:
     points = np.round(moved(0.3, 1.4, 40, 20))
-    image = np.zeros((240, 240, *channels), dtype=np.uint8)
+    image = np.zeros(shape, dtype=np.uint8)
     for x, y in points.astype(int):
-        image[y - 2 : y + 3, x - 2 : x + 3] = 255
-    aligned = align_face(image, points)
-    assert aligned.shape == (100, 100, *channels) and aligned.dtype == np.uint8
-    flat = aligned if not channels else aligned[..., 0]
-    for x, y in warp_points(points, similarity_transform(points)):
-        cut = flat[int(y) - 5 : int(y) + 7, int(x) - 5 : int(x) + 7].astype(float)
-        ys, xs = np.mgrid[int(y) - 5 : int(y) + 7, int(x) - 5 : int(x) + 7]
-        assert np.hypot((cut * xs).sum() / cut.sum() - x, (cut * ys).sum() / cut.sum() - y) < 0.3
+        image[y - 4 : y + 5, x - 4 : x + 5] = 255
+    aligned = align_face(image, points, size)
+    assert aligned.shape == (size, size, *shape[2:]) and aligned.dtype == np.uint8
+    flat = aligned if len(shape) == 2 else aligned[..., 0]
+    reach = round(0.1 * size)
+    for x, y in warp_points(points, similarity_transform(points, size)):
+        ys, xs = np.mgrid[int(y) - reach : int(y) + reach + 2, int(x) - reach : int(x) + reach + 2]
+        cut = flat[ys, xs].astype(float)
+        assert np.hypot((cut * xs).sum() / cut.sum() - x, (cut * ys).sum() / cut.sum() - y) < 0.003 * size
+
+
+def test_a_batch_is_aligned_face_by_face() -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, shape, dtype=np.uint8) for shape in ((120, 90, 3), (100, 140, 3))]
+    points = np.stack([moved(0.2, 0.9, 3, 5), moved(-0.1, 1.1, 8, 0)])
+    aligned = align_faces(images, points, 48)
+    assert aligned.shape == (2, 48, 48, 3) and aligned.dtype == np.uint8
+    for i in range(2):
+        np.testing.assert_array_equal(aligned[i], align_face(images[i], points[i], 48))
+    stacked = np.stack([images[0][..., 0], images[0][..., 1]])
+    assert align_faces(stacked, points).shape == (2, 100, 100)
+    for wrong in (points[:1], points[:, :4]):
+        with pytest.raises(ValueError, match="needs five"):
+            align_faces(images, wrong)
+    with pytest.raises(ValueError, match="at least one"):
+        align_faces([], points[:0])
 
 
 def test_identity_alignment_changes_nothing() -> None:

@@ -1,0 +1,275 @@
+"""AffectNet (Mollahosseini, Hasani & Mahoor 2019), in the two layouts that its owners have handed out.
+
+The release of 2021 has faces of 224x224 and a file for each annotation: ``train_set/images/12.jpg`` and
+``train_set/annotations/12_exp.npy``, ``12_val.npy``, ``12_aro.npy``, ``12_lnd.npy``; the same in ``val_set``. The older one has
+``training.csv`` and ``validation.csv`` (in ``Manually_Annotated_file_lists`` or not, with a header or not) and the pictures below
+``Manually_Annotated_Images`` (in ``Manually_Annotated`` or not). Access is asked for from the owners:
+http://mohammadmahoor.com/affectnet/.
+
+We assume that the 68 points are in pixels of the picture beside them, and that a valence or arousal of -2 says that there is
+none. Of the older lists, rows of the codes 8 to 10 (none, uncertain, no face) are no emotions and are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from ..labels import AFFECTNET
+from .base import MAX_PIXELS, DataError, FaceDataset, Source, data_root, load_images, read_text
+from .ckplus import five_points
+
+__all__ = ["load"]
+
+RELEASED_SIZE = 224
+_MARKS = 68
+_NO_EMOTION = (8, 9, 10)
+_LISTS = {"train": "training.csv", "val": "validation.csv"}
+_HEADER = (
+    "subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression", "valence", "arousal",
+)
+_MEMBER = re.compile(r"(train|val)_set/(?:images/(\d+)\.jpg|annotations/(\d+)_(exp|val|aro|lnd)\.npy)")
+_LAYOUT = (
+    "a folder with train_set and val_set, each with images and annotations, or with training.csv, validation.csv and "
+    "Manually_Annotated_Images; AffectNet is not public: ask its owners for access at http://mohammadmahoor.com/affectnet/"
+)
+
+
+def load(
+    root: str | os.PathLike[str] | None = None,
+    *,
+    split: str | None = None,
+    classes: int = 8,
+    size: int = 100,
+    landmarks: bool = True,
+    transform: Callable[[Image.Image], Any] | None = None,
+) -> FaceDataset:
+    """Read AffectNet's manually annotated faces.
+
+    Parameters
+    ----------
+    root : path, optional
+        The folder of either layout; ``affectnet`` in :func:`~fer_utils.datasets.base.data_root` by default. The release of 2021
+        may be one zip archive; of the older layout, the folder of pictures.
+    split : {"train", "val"}, optional
+        Only this part. The test part was never handed out.
+    classes : {7, 8}
+        With or without contempt.
+    size : int
+        Side of the faces. Those of 2021 are scaled to it; in the older layout the owners' box is cut out first, and goes on
+        outside the picture with the colours of its border.
+    landmarks : bool
+        Also read the 68 points.
+    transform : callable, optional
+        See :class:`~fer_utils.datasets.base.FaceDataset`.
+
+    Returns
+    -------
+    FaceDataset
+        RGB images, with names like ``train_set/images/12.jpg`` in the order of the numbers, or as the lists write and order
+        them. ``truth`` has ``valence`` and ``arousal``, -1 to 1, NaN where there is none. ``landmarks_dense`` has 68 points,
+        ``landmarks`` five derived from them, in pixels of ``images``.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, damaged, or not as described here. Pictures that the lists do not name are one too, where both
+        lists are there.
+    ValueError
+        For an unknown ``split`` or ``classes``, or a ``size`` below 1.
+    """
+    if split not in (None, *_LISTS):
+        raise ValueError(f"split must be 'train', 'val' or None, got {split!r}")
+    if classes not in (7, 8):
+        raise ValueError(f"classes must be 7 or 8, got {classes!r}")
+    if size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
+    folder = Path(root) if root is not None else data_root() / "affectnet"
+    path = next((p for p in (folder, Path(f"{folder}.zip")) if os.path.exists(p)), None)
+    if path is None:
+        raise DataError.at(folder, "not found", _LAYOUT)
+    lists = _find_lists(folder)
+    source, found = _read_lists(folder, lists, split, landmarks) if lists else _read_folders(path, split, landmarks)
+    faces = [face for face in found if face.label < classes]
+    boxes = np.array([face.box for face in faces], dtype=np.int64).reshape(-1, 4)
+
+    def cut(image: np.ndarray, i: int) -> np.ndarray:
+        if lists:
+            image = _cut_box(image, boxes[i], faces[i].where, faces[i].line)
+        elif landmarks and image.shape[:2] != (RELEASED_SIZE, RELEASED_SIZE):
+            problem = f"{image.shape[1]}x{image.shape[0]} pixels, to which the landmarks do not belong"
+            raise DataError.at(source.where(faces[i].member), problem, f"{RELEASED_SIZE}x{RELEASED_SIZE} pixels; or load without landmarks")
+        return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))
+
+    images = load_images(
+        source, [face.member for face in faces], size=(size, size), finish=cut,
+        recipe=f"box lanczos {size} {landmarks} {hashlib.sha256(boxes.tobytes()).hexdigest()}",
+    )
+    dense = None
+    if landmarks:
+        marks = np.array([face.marks for face in faces]).reshape(-1, _MARKS, 2)
+        dense = (marks + 0.5 - boxes[:, None, :2]) * (size / boxes[:, None, 2:]) - 0.5
+    affect = np.array([face.affect for face in faces], dtype=np.float32).reshape(-1, 2)
+    return FaceDataset(
+        name="AffectNet", images=images, labels=np.array([face.label for face in faces], dtype=np.int64),
+        classes=AFFECTNET.classes[:classes], names=np.array([face.member for face in faces], dtype=np.str_),
+        split=np.array([face.split for face in faces], dtype=np.str_), landmarks=None if dense is None else five_points(dense),
+        landmarks_dense=dense, truth=pd.DataFrame(affect, columns=["valence", "arousal"]), transform=transform,
+    )
+
+
+@dataclass(frozen=True)
+class _Face:
+    member: str
+    split: str
+    label: int
+    affect: tuple[float, float]  # valence, arousal
+    marks: np.ndarray | None
+    box: tuple[int, int, int, int] = (0, 0, RELEASED_SIZE, RELEASED_SIZE)  # x, y, width, height
+    where: Path | None = None
+    line: int | None = None
+
+
+def _cut_box(image: np.ndarray, box: np.ndarray, where: Path | None, line: int | None) -> np.ndarray:
+    """Cut a box out of an image whose border goes on outside it."""
+    x, y, width, height = box.tolist()
+    if x >= image.shape[1] or y >= image.shape[0] or x + width <= 0 or y + height <= 0:
+        problem = f"a face at x {x}, y {y} of {width}x{height} pixels in a picture of {image.shape[1]}x{image.shape[0]}"
+        raise DataError.at(where, problem, "a face within its picture", line=line)
+    rows = np.arange(y, y + height).clip(0, image.shape[0] - 1)
+    return image[rows][:, np.arange(x, x + width).clip(0, image.shape[1] - 1)]
+
+
+def _check_affect(value: float, where: object, line: int | None = None) -> float:
+    if not (-1 <= value <= 1 or value == -2):
+        raise DataError.at(where, f"valence or arousal {value:g}", "-1 to 1, or -2 for none", line=line)
+    return float("nan") if value == -2 else float(value)
+
+
+# -- a file an annotation -------------------------------------------------------------------------------------------------
+
+
+def _read_folders(path: Path, split: str | None, landmarks: bool) -> tuple[Source, list[_Face]]:
+    source = Source(path)
+    pictures: dict[str, list[int]] = {part: [] for part in _LISTS if split in (None, part)}
+    labelled: dict[str, set[int]] = {part: set() for part in pictures}
+    for name in source.names:
+        if not name.startswith(("train_set/", "val_set/")):
+            continue
+        match = _MEMBER.fullmatch(name)
+        if not match or (match[2] or match[3]) != str(int(match[2] or match[3])):
+            raise DataError.at(source.where(name), "unexpected file", "files like images/12.jpg and annotations/12_exp.npy")
+        if match[1] in pictures and match[2]:
+            pictures[match[1]].append(int(match[2]))
+        elif match[1] in pictures and match[4] == "exp":
+            labelled[match[1]].add(int(match[3]))
+    faces = []
+    for part, numbers in pictures.items():
+        missing = labelled[part] - set(numbers)
+        if missing:
+            label = source.where(f"{part}_set/annotations/{min(missing)}_exp.npy")
+            raise DataError.at(source.where(f"{part}_set/images/{min(missing)}.jpg"), "not found", f"an image, because {label} is there")
+        for number in sorted(numbers):
+            member, stem = f"{part}_set/images/{number}.jpg", f"{part}_set/annotations/{number}"
+            (code,) = _read_npy(source, f"{stem}_exp.npy", 1, f"the label of {member}, {AFFECTNET.codes[0]} to {AFFECTNET.codes[-1]}")
+            if code not in AFFECTNET.codes:
+                span = f"{AFFECTNET.codes[0]} to {AFFECTNET.codes[-1]}"
+                raise DataError.at(source.where(f"{stem}_exp.npy"), f"label {code:g}", span)
+            valence, arousal = (
+                _check_affect(_read_npy(source, name, 1, f"a number for {member}")[0], source.where(name))
+                for name in (f"{stem}_val.npy", f"{stem}_aro.npy")
+            )
+            marks = _read_npy(source, f"{stem}_lnd.npy", 2 * _MARKS, f"{_MARKS} points x, y of {member}") if landmarks else None
+            faces.append(_Face(member, part, AFFECTNET.index(int(code)), (valence, arousal), marks))
+    if not faces:
+        raise DataError.at(path, "no images" if split is None else f"no images of the {split} part", _LAYOUT)
+    return source, faces
+
+
+def _read_npy(source: Source, member: str, count: int, expected: str) -> np.ndarray:
+    """Numbers of a small .npy file; the owners store some of them as text."""
+    data = source.read(member, expected)
+    try:
+        values = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False).astype(np.float64).ravel()
+    except Exception as error:  # NumPy's reader raises many kinds on damaged files
+        raise DataError.at(source.where(member), f"cannot be read as .npy ({error})", expected) from error
+    if len(values) != count:
+        raise DataError.at(source.where(member), f"{len(values)} numbers", f"{count}: {expected}")
+    if not np.isfinite(values).all():
+        raise DataError.at(source.where(member), "a number that is not finite", expected)
+    return values
+
+
+# -- lists ----------------------------------------------------------------------------------------------------------------
+
+
+def _find_lists(folder: Path) -> dict[str, Path]:
+    """The lists that are there, by part."""
+    places = (folder / "Manually_Annotated_file_lists", folder)
+    return {part: place / name for part, name in _LISTS.items() for place in places if os.path.exists(place / name)}
+
+
+def _read_lists(folder: Path, lists: dict[str, Path], split: str | None, landmarks: bool) -> tuple[Source, list[_Face]]:
+    if split is not None and split not in lists:
+        raise DataError.at(folder / _LISTS[split], "not found", _LAYOUT)
+    source = Source.find(folder, "Manually_Annotated_Images")
+    if source is None:
+        source = Source.require(folder / "Manually_Annotated", "Manually_Annotated_Images", expected=_LAYOUT)
+    expected = f"lines '{','.join(_HEADER)}', parted by commas"
+    listed: dict[str, str] = {}
+    faces = []
+    for part, path in lists.items():
+        for line, text in enumerate(read_text(path, expected).splitlines(), 1):
+            columns = [column.strip(' "') for column in text.split(",")]
+            if not text.strip() or (line == 1 and columns == list(_HEADER)):
+                continue
+            if len(columns) != len(_HEADER):
+                raise DataError.at(path, f"{len(columns)} columns", expected, line=line)
+            member = columns[0]
+            if member in listed:
+                raise DataError.at(path, f"{member} is listed twice, first in {listed[member]}", "one line an image", line=line)
+            listed[member] = path.name
+            face = _read_row(columns, part, path, line, landmarks) if split in (None, part) else None
+            if face is None:
+                continue
+            if member not in source:
+                raise DataError.at(source.where(member), "not found", f"an image, because {path}, line {line}, names it")
+            faces.append(face)
+    if not faces:
+        raise DataError.at(lists[split or next(iter(lists))], "no faces with an emotion", expected)
+    unlisted = set(source.names) - set(listed)
+    if unlisted and len(lists) == len(_LISTS):
+        raise DataError.at(source.where(min(unlisted)), f"not in {' or '.join(map(str, lists.values()))}", "only images that a list names")
+    return source, faces
+
+
+def _read_row(columns: Sequence[str], part: str, path: Path, line: int, landmarks: bool) -> _Face | None:
+    """One face, or None where the owners saw no emotion or no face."""
+    member, *corner, points, code, valence, arousal = columns
+    if code not in map(str, (*AFFECTNET.codes, *_NO_EMOTION)):
+        raise DataError.at(path, f"expression {code[:20]!r}", f"{AFFECTNET.codes[0]} to {_NO_EMOTION[-1]}", line=line)
+    if int(code) in _NO_EMOTION:
+        return None
+    try:
+        x, y, width, height = (int(column) for column in corner)
+        affect = [float(column) for column in (valence, arousal)]
+        marks = np.array(points.split(";"), dtype=np.float64) if landmarks else None
+    except ValueError as error:
+        raise DataError.at(path, f"not a number ({error})", "numbers in all columns but the first", line=line) from error
+    if width < 1 or height < 1 or width * height > MAX_PIXELS or max(abs(x), abs(y)) > MAX_PIXELS:
+        raise DataError.at(path, f"a face at x {x}, y {y} of {width}x{height} pixels", "a box with an area", line=line)
+    if marks is not None and (marks.size != 2 * _MARKS or not np.isfinite(marks).all()):
+        problem = f"{marks.size} coordinates" if marks.size != 2 * _MARKS else "a coordinate that is not finite"
+        raise DataError.at(path, problem, f"{2 * _MARKS} numbers x;y;x;y, {_MARKS} points", line=line)
+    known = (_check_affect(affect[0], path, line), _check_affect(affect[1], path, line))
+    return _Face(member, part, AFFECTNET.index(int(code)), known, marks, (x, y, width, height), path, line)

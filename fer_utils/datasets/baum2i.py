@@ -1,0 +1,82 @@
+"""BAUM-2i (Erdem, Turan & Aydin 2015): stills of the film clips of BAUM-2, in eight classes.
+
+The DAM-CNN paper (Xie, Hu & Wu 2019) uses the 998 stills of the six basic emotions and neutral. Access is asked for from the authors.
+
+The owners' layout is not public, so this one is assumed: a folder for each class, named by the emotion in any case, as noun or adjective.
+A file name that begins with ``S<digits>_`` is taken to name the subject. The genders that the owners list are not read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..labels import BAUM2I
+from .base import DataError, FaceDataset, data_root
+from .folder import open_source, pick_classes, resize_images, scan_classes
+
+__all__ = ["load"]
+
+_SUBJECT = re.compile(r"[Ss](\d+)_")
+_LAYOUT = (
+    f"a folder (or a .zip of it) with the folders {', '.join(map(str, BAUM2I.codes))}; BAUM-2i is not public: ask its authors for access, "
+    "see Erdem et al. 2015"
+)
+
+
+def load(
+    root: str | os.PathLike[str] | None = None,
+    *,
+    classes: int | Sequence[str] = 7,
+    size: int | None = None,
+    mode: str = "RGB",
+    transform: Callable[[Image.Image], Any] | None = None,
+) -> FaceDataset:
+    """Read BAUM-2i.
+
+    Parameters
+    ----------
+    root : path, optional
+        The folder that holds the class folders, or a zip archive of it; ``baum2i`` in
+        :func:`~fer_utils.datasets.base.data_root` by default.
+    classes : {6, 7, 8} or sequence of str
+        The 6 basic emotions; 7 with neutral, as in the papers; 8 with contempt too. Or names, in the order that the labels shall
+        have.
+    size : int, optional
+        Side to which the images are resized; without it all must be of one size.
+    mode : {"RGB", "L"}
+        Colour or grey.
+    transform : callable, optional
+        See :class:`~fer_utils.datasets.base.FaceDataset`.
+
+    Returns
+    -------
+    FaceDataset
+        Sorted by path; ``identities`` are the subjects' numbers where every file name has one. ``names`` are paths, since files of
+        two classes may share a name.
+
+    Raises
+    ------
+    DataError
+        If the folder is missing, an image lies in no class, comes twice, or is damaged.
+    ValueError
+        For unknown ``classes``, ``size`` or ``mode``.
+    """
+    wanted = pick_classes(classes, BAUM2I.classes)
+    source = open_source(Path(root) if root is not None else data_root() / "baum2i", _LAYOUT)
+    faces = [face for face in scan_classes(source, BAUM2I.classes, _LAYOUT) if face.emotion in wanted]
+    if not faces:
+        raise DataError.at(source.path, f"no image of {', '.join(wanted)}", _LAYOUT)
+    people = [_SUBJECT.match(face.name) for face in faces]
+    return FaceDataset(
+        name="BAUM-2i", images=resize_images(source, [face.member for face in faces], size, mode),
+        labels=np.array([wanted.index(face.emotion) for face in faces]), classes=wanted,
+        names=np.array([face.member for face in faces]), split=np.array([face.split for face in faces]),
+        identities=np.array([int(match[1]) for match in people if match]) if all(people) else None, transform=transform,
+    )

@@ -1,0 +1,215 @@
+"""CelebA (Liu et al. 2015): faces with forty attributes and no emotions, which teach where eyes and mouth are.
+
+The files are those of ``torchvision.datasets.CelebA``: ``img_align_celeba`` (or its zip archive), ``list_attr_celeba.txt`` and
+``list_eval_partition.txt``; ``identity_CelebA.txt`` and ``list_landmarks_align_celeba.txt`` are read where they are there. They may
+lie in one folder, as torchvision has them, or in ``Img``, ``Anno`` and ``Eval``, as the owners do. CelebA is free for research:
+http://mmlab.ie.cuhk.edu.hk/projects/CelebA.html.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from .base import DataError, FaceDataset, Source, data_root, load_images, read_text
+
+__all__ = ["ATTRIBUTES", "PARTS", "load", "mark_part"]
+
+#: Width and height of the aligned images.
+WIDTH, HEIGHT = 178, 218
+
+ATTRIBUTES = (
+    "5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips", "Big_Nose", "Black_Hair",
+    "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows", "Chubby", "Double_Chin", "Eyeglasses", "Goatee", "Gray_Hair",
+    "Heavy_Makeup", "High_Cheekbones", "Male", "Mouth_Slightly_Open", "Mustache", "Narrow_Eyes", "No_Beard", "Oval_Face",
+    "Pale_Skin", "Pointy_Nose", "Receding_Hairline", "Rosy_Cheeks", "Sideburns", "Smiling", "Straight_Hair", "Wavy_Hair",
+    "Wearing_Earrings", "Wearing_Hat", "Wearing_Lipstick", "Wearing_Necklace", "Wearing_Necktie", "Young",
+)
+
+#: The attributes of each part of the face (Zhang et al. 2020, Table 1).
+PARTS = {
+    "eyes": ("Bushy_Eyebrows", "Arched_Eyebrows", "Narrow_Eyes", "Eyeglasses"),
+    "mouth": ("Big_Lips", "Mouth_Slightly_Open", "Smiling"),
+}
+
+_SPLITS = ("train", "val", "test")
+_POINTS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
+_LAYOUT = (
+    "a folder with img_align_celeba (or .zip), list_attr_celeba.txt and list_eval_partition.txt; "
+    "get CelebA at http://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+)
+
+
+def load(
+    root: str | os.PathLike[str] | None = None,
+    *,
+    split: str | None = None,
+    size: int | None = None,
+    transform: Callable[[Image.Image], Any] | None = None,
+) -> FaceDataset:
+    """Read CelebA's aligned faces.
+
+    Parameters
+    ----------
+    root : path, optional
+        The folder of the files, or the one that holds it as ``celeba``, as torchvision is given it; ``celeba`` in
+        :func:`~fer_utils.datasets.base.data_root` by default.
+    split : {"train", "val", "test"}, optional
+        Only this part.
+    size : int, optional
+        Side of the square of 178x178 from the middle of the image, scaled; ``None`` for the whole image.
+    transform : callable, optional
+        See :class:`~fer_utils.datasets.base.FaceDataset`.
+
+    Returns
+    -------
+    FaceDataset
+        RGB images of 178x218 (or ``size``) in the order of the lists, all of the one class ``face``. ``attributes`` has the
+        columns ``ATTRIBUTES``, true or false; see :func:`mark_part`. ``landmarks`` and ``identities`` where the owners' files
+        are there.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, damaged, or not as the owners write it; if the lists do not name the same images in one order, or
+        an image is not listed.
+    ValueError
+        For an unknown ``split`` or a ``size`` below 1.
+    """
+    if split not in (None, *_SPLITS):
+        raise ValueError(f"split must be 'train', 'val', 'test' or None, got {split!r}")
+    if size is not None and size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
+    folder = Path(root) if root is not None else data_root() / "celeba"
+    if os.path.isdir(folder / "celeba"):
+        folder /= "celeba"
+    if not os.path.isdir(folder):
+        raise DataError.at(folder, "no such folder", _LAYOUT)
+
+    attributes = _find_file(folder, "Anno", "list_attr_celeba.txt")
+    names, values = _read_list(attributes, ATTRIBUTES, (-1, 1))
+    parts = _read_others(_find_file(folder, "Eval", "list_eval_partition.txt"), 1, names, attributes, (0, 1, 2))
+    people = _find_file(folder, "Anno", "identity_CelebA.txt")
+    identities = _read_others(people, 1, names, attributes)[:, 0] if os.path.exists(people) else None
+    marks = _find_file(folder, "Anno", "list_landmarks_align_celeba.txt")
+    points = None
+    if os.path.exists(marks):
+        columns = [f"{point}_{axis}" for point in _POINTS for axis in "xy"]
+        points = _read_others(marks, columns, names, attributes).reshape(-1, len(_POINTS), 2).astype(np.float64)
+
+    source = Source.find(folder, "img_align_celeba")
+    if source is None:
+        source = Source.require(folder / "Img", "img_align_celeba", expected=_LAYOUT)
+    absent = next((name for name in names if name not in source), None)
+    if absent is not None:
+        raise DataError.at(source.where(absent), "not found", f"an image, because {attributes} names it")
+    unlisted = set(source.names) - set(names)
+    if unlisted:
+        raise DataError.at(source.where(min(unlisted)), f"not in {attributes}", "only images that the list names")
+
+    top = (HEIGHT - WIDTH) // 2
+
+    def cut(image: np.ndarray, i: int) -> np.ndarray:
+        if image.shape[:2] != (HEIGHT, WIDTH):
+            raise DataError.at(source.where(members[i]), f"{image.shape[1]}x{image.shape[0]} pixels", f"{WIDTH}x{HEIGHT} pixels")
+        return np.asarray(Image.fromarray(image[top : top + WIDTH]).resize((size, size), Image.Resampling.LANCZOS))
+
+    keep = np.flatnonzero(parts[:, 0] == _SPLITS.index(split)) if split is not None else np.arange(len(names))
+    members = [names[i] for i in keep]
+    if size is None:
+        images = load_images(source, members, size=(HEIGHT, WIDTH))
+    else:
+        images = load_images(source, members, size=(size, size), finish=cut, recipe=f"middle lanczos {size}")
+        points = None if points is None else (points - np.array([0, top]) + 0.5) * (size / WIDTH) - 0.5
+    return FaceDataset(
+        name="CelebA", images=images, labels=np.zeros(len(keep), dtype=np.int64), classes=("face",), names=np.array(members, dtype=np.str_),
+        split=np.array(_SPLITS)[parts[keep, 0]], identities=None if identities is None else identities[keep],
+        landmarks=None if points is None else points[keep], attributes=pd.DataFrame(values[keep] > 0, columns=list(ATTRIBUTES)),
+        transform=transform,
+    )
+
+
+def mark_part(faces: FaceDataset, part: str) -> np.ndarray:
+    """Tell on which faces a part shows one of its attributes: the labels that the attention maps of WS-LGAN are trained by.
+
+    Parameters
+    ----------
+    faces : FaceDataset
+        With the columns of ``PARTS[part]`` in ``attributes``.
+    part : {"eyes", "mouth"}
+
+    Returns
+    -------
+    bool ``[N]``
+        True where any attribute of ``PARTS[part]`` is (Zhang et al. 2020, section III and Table 1).
+
+    Raises
+    ------
+    ValueError
+        For an unknown ``part``, or a dataset without these attributes.
+    """
+    if part not in PARTS:
+        raise ValueError(f"part must be 'eyes' or 'mouth', got {part!r}")
+    if faces.attributes is None or not set(PARTS[part]) <= set(faces.attributes.columns):
+        raise ValueError(f"{faces.name} has no attributes {', '.join(PARTS[part])}")
+    return faces.attributes[list(PARTS[part])].to_numpy(dtype=bool).any(axis=1)
+
+
+def _find_file(folder: Path, subfolder: str, name: str) -> Path:
+    return next((path for path in (folder / name, folder / subfolder / name) if os.path.exists(path)), folder / name)
+
+
+def _read_list(path: Path, columns: int | Sequence[str], allowed: Sequence[int] | None = None) -> tuple[list[str], np.ndarray]:
+    """Image names and whole numbers ``[N, columns]``; named columns stand below a line with the number of images."""
+    width = columns if isinstance(columns, int) else len(columns)
+    span = "" if allowed is None else f", each {' or '.join(map(str, allowed))}"
+    expected = f"lines '<image name>' and {width} whole numbers{span}"
+    lines = read_text(path, expected).splitlines() or [""]
+    count, first = None, 0
+    if not isinstance(columns, int):
+        count, first = lines[0].strip(), 2
+        if not (count.isascii() and count.isdigit()):
+            raise DataError.at(path, f"{count[:40]!r}", "the number of images", line=1)
+        if len(lines) < 2 or lines[1].split() != list(columns):
+            raise DataError.at(path, "other columns", " ".join(columns), line=2)
+    rows: dict[str, list[int]] = {}
+    for line, text in enumerate(lines[first:], first + 1):
+        if not text.strip():
+            continue
+        name, *values = text.split()
+        if len(values) != width:
+            raise DataError.at(path, f"{len(values) + 1} columns", f"{width + 1}: {expected}", line=line)
+        if name in rows:
+            raise DataError.at(path, f"{name} is listed twice", "one line an image", line=line)
+        try:
+            numbers = [int(value) for value in values]
+        except ValueError as error:
+            raise DataError.at(path, f"not a whole number ({error})", expected, line=line) from error
+        if allowed is None and max(map(abs, numbers)) >= 2**31:
+            raise DataError.at(path, f"value {max(numbers, key=abs)}", f"{expected} below 2^31", line=line)
+        if allowed is not None and not set(numbers) <= set(allowed):
+            raise DataError.at(path, f"value {next(n for n in numbers if n not in allowed)}", expected, line=line)
+        rows[name] = numbers
+    if count is not None and len(rows) != int(count):
+        raise DataError.at(path, f"{len(rows)} lines of images", f"{count}, as its first line says", line=1)
+    if not rows:
+        raise DataError.at(path, "no images", expected)
+    return list(rows), np.array(list(rows.values()), dtype=np.int64)
+
+
+def _read_others(
+    path: Path, columns: int | Sequence[str], names: Sequence[str], leader: Path, allowed: Sequence[int] | None = None
+) -> np.ndarray:
+    """As :func:`_read_list`, but of the images that ``leader`` names, in its order."""
+    found, values = _read_list(path, columns, allowed)
+    if list(found) != list(names):
+        differs = next((i for i, (a, b) in enumerate(zip(found, names, strict=False)) if a != b), min(len(found), len(names)))
+        got, want = (column[differs] if differs < len(column) else "no image" for column in (found, names))
+        raise DataError.at(path, f"image {differs + 1} is {got}", f"{want}, as in {leader}")
+    return values

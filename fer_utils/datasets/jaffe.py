@@ -1,0 +1,87 @@
+"""JAFFE, the Japanese Female Facial Expression database (Lyons et al. 1998): 213 grey pictures of ten women.
+
+A file such as ``KA.AN1.39.tiff`` names the subject, the expression with the number of the take, and a serial number. ``NE`` means
+neutral; ``NA`` is a subject. Access is asked for from the owners (https://zenodo.org/records/3451524).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..labels import JAFFE
+from .base import DataError, FaceDataset, Source, data_root, load_images
+from .folder import list_images, open_source, pick_classes
+
+__all__ = ["SUBJECTS", "load"]
+
+#: The initials of the ten subjects; a position here is an identity.
+SUBJECTS = ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM")
+
+_SIZE = 256
+_NAME = re.compile(rf"({'|'.join(SUBJECTS)})\.({'|'.join(map(str, JAFFE.codes))})\d+\.\d+")
+_EXPECTED = f"a name like KA.AN1.39.tiff, of subject {', '.join(SUBJECTS)} and expression {', '.join(map(str, JAFFE.codes))}"
+_LAYOUT = (
+    "a folder with files like KA.AN1.39.tiff, or with jaffedbase.zip; JAFFE is not public: ask its owners for access at "
+    "https://zenodo.org/records/3451524"
+)
+
+
+def load(
+    root: str | os.PathLike[str] | None = None, *, classes: int | Sequence[str] = 7, transform: Callable[[Image.Image], Any] | None = None
+) -> FaceDataset:
+    """Read JAFFE.
+
+    Parameters
+    ----------
+    root : path, optional
+        The folder that holds the pictures, at any depth, or the owners' ``jaffedbase.zip``; ``jaffe`` in
+        :func:`~fer_utils.datasets.base.data_root` by default.
+    classes : {6, 7} or sequence of str
+        The 6 basic emotions (183 pictures), or 7 with neutral (213). Or names, in the order that the labels shall have.
+    transform : callable, optional
+        See :class:`~fer_utils.datasets.base.FaceDataset`.
+
+    Returns
+    -------
+    FaceDataset
+        Grey images of 256x256 pixels, sorted by path; ``identities`` are positions in :data:`SUBJECTS`.
+
+    Raises
+    ------
+    DataError
+        If the folder is missing, a picture has another name, comes twice, is damaged, or is of another size.
+    ValueError
+        For unknown ``classes``.
+    """
+    wanted = pick_classes(classes, JAFFE.classes)
+    path = Path(root) if root is not None else data_root() / "jaffe"
+    source = Source.find(path, "jaffedbase", "jaffe") or open_source(path, _LAYOUT)
+    members, labels, people = [], [], []
+    seen = set()
+    for member in list_images(source, _LAYOUT):
+        stem = member.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+        match = _NAME.fullmatch(stem)
+        if not match:
+            raise DataError.at(source.where(member), "unknown name", _EXPECTED)
+        if stem in seen:
+            raise DataError.at(source.where(member), f"{stem} comes twice", "one picture of a name")
+        seen.add(stem)
+        emotion = JAFFE.decode(match[2])
+        if emotion in wanted:
+            members.append(member)
+            labels.append(wanted.index(emotion))
+            people.append(SUBJECTS.index(match[1]))
+    if not members:
+        raise DataError.at(source.path, f"no picture of {', '.join(wanted)}", _LAYOUT)
+    return FaceDataset(
+        name="JAFFE", images=load_images(source, members, mode="L", size=(_SIZE, _SIZE)), labels=np.array(labels), classes=wanted,
+        names=np.array([member.rsplit("/", 1)[-1] for member in members]), split=np.full(len(members), "none"),
+        identities=np.array(people), transform=transform,
+    )
