@@ -25,7 +25,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 __all__ = [
     "DataError", "FaceDataset", "PendingImages", "Source", "cache_root", "data_root", "decode_image", "load_images", "parse_numbers",

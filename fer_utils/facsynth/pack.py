@@ -56,12 +56,12 @@ def read_shards(shards: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(rows), truth
 
 
-def _zip(path: Path, members: Iterable[tuple[str, bytes]], compress: bool) -> None:
+def _zip(path: Path, members: Iterable[tuple[str, bytes]], method: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in members:
             info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            info.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+            info.compress_type = method
             info.external_attr = 0o644 << 16
             archive.writestr(info, data, compresslevel=9)
 
@@ -81,7 +81,7 @@ def _masks(path: Path, pictures: pd.DataFrame) -> None:
         buffer = io.BytesIO()
         np.save(buffer, array)
         members.append((f"{name}.npy", buffer.getvalue()))
-    _zip(path, members, compress=True)
+    _zip(path, members, zipfile.ZIP_LZMA)
 
 
 def _table(path: Path, frame: pd.DataFrame) -> None:
@@ -100,17 +100,18 @@ def _truth_table(truth: pd.DataFrame) -> pd.DataFrame:
 def _pack_wild(folder: Path, pictures: pd.DataFrame, truth: pd.DataFrame, annotators: pd.DataFrame, seed: int, subset: str) -> None:
     """One wild set in RAF-DB's layout."""
     names, points = pictures["name"].tolist(), _points(truth)
-    _zip(folder / "Image/aligned.zip", ((f"aligned/{n}_aligned.jpg", d) for n, d in zip(names, pictures["image"], strict=True)), False)
+    aligned = ((f"aligned/{n}_aligned.jpg", d) for n, d in zip(names, pictures["image"], strict=True))
+    _zip(folder / "Image/aligned.zip", aligned, zipfile.ZIP_STORED)
     frames = [(f"original/{n}.jpg", _jpeg(d)) for n, d in zip(names, pictures["frame"], strict=True) if d]
     if frames:
-        _zip(folder / "Image/original.zip", frames, False)
+        _zip(folder / "Image/original.zip", frames, zipfile.ZIP_STORED)
     manual, auto = [], []
     for n, marks, row in zip(names, points, truth.itertuples(), strict=True):
         five = "".join(f"{x:.2f}\t{y:.2f}\n" for x, y in five_points(marks))
         manual.append((f"manual/{n}_manu_attri.txt", f"{five}{row.gender}\n{row.race}\n{row.age}\n".encode()))
         auto.append((f"auto/{n}_auto_attri.txt", "".join(f"{x:.1f}\t{y:.1f}\n" for x, y in dense_points(marks)).encode()))
-    _zip(folder / "Annotation/manual.zip", manual, True)
-    _zip(folder / "Annotation/auto.zip", auto, True)
+    _zip(folder / "Annotation/manual.zip", manual, zipfile.ZIP_DEFLATED)
+    _zip(folder / "Annotation/auto.zip", auto, zipfile.ZIP_DEFLATED)
     votes = simulate_votes(truth, annotators, seed)
     shares = pd.crosstab(votes["task"], votes["label"], normalize="index").reindex(columns=range(1, len(BASIC) + 1), fill_value=0.0)
     labels = folder / "EmoLabel"
@@ -139,9 +140,9 @@ def _pack_lab(folder: Path, pictures: pd.DataFrame, truth: pd.DataFrame) -> None
             grades = [(au, int(np.ceil(5 * getattr(row, f"au_{au}")))) for au in ACTION_UNITS]
             facs.append((f"FACS/{place}_facs.txt", "".join(f"{_number(au)}{_number(g)}\n" for au, g in grades if g).encode()))
             emotions.append((f"Emotion/{place}_emotion.txt", f"{_number(row.label)}\n".encode()))
-    _zip(folder / "cohn-kanade-images.zip", images, False)
+    _zip(folder / "cohn-kanade-images.zip", images, zipfile.ZIP_STORED)
     for name, members in (("Landmarks", marks), ("FACS", facs), ("Emotion", emotions)):
-        _zip(folder / f"{name}.zip", members, True)
+        _zip(folder / f"{name}.zip", members, zipfile.ZIP_DEFLATED)
     _table(folder / "truth.parquet", _truth_table(truth))
     _masks(folder / "masks.npz", pictures)
 

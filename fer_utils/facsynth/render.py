@@ -34,7 +34,7 @@ class View:
     pitch: float = 0.0
     roll: float = 0.0
     distance: float = 1.0  # metres, for a grown head
-    shift: tuple[float, float] = (0.0, 0.0)  # share of the frame
+    shift: tuple[float, float] = (0.0, 0.0)  # share of the frame, to the right and down
     zoom: float = 1.0
 
 
@@ -388,7 +388,8 @@ def render_shot(model: HeadModel, shot: Shot, vertices: np.ndarray, neutral: np.
     def sensor(reconstruction: str) -> Any:
         return mi.load_dict({
             "type": "perspective", "fov": float(np.degrees(2 * np.arctan(camera.tangent))), "near_clip": 0.02,
-            "principal_point_offset_x": camera.shift[0], "principal_point_offset_y": camera.shift[1],
+            # The offset moves the principal point, and so the picture the other way.
+            "principal_point_offset_x": -camera.shift[0], "principal_point_offset_y": -camera.shift[1],
             "to_world": st.look_at(origin=camera.origin.tolist(), target=(camera.origin + camera.forward).tolist(), up=camera.up.tolist()),
             "film": {"type": "hdrfilm", "width": FRAME, "height": FRAME, "pixel_format": "rgba", "rfilter": {"type": reconstruction}},
             "sampler": {"type": "multijitter", "sample_count": SAMPLES},

@@ -1,6 +1,7 @@
 """Real renders: only where the extra ``synth`` is installed."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 
 from fer_utils.datasets import ckplus, facsynth
 from fer_utils.datasets.base import DataError, Source
-from fer_utils.facsynth import produce
+from fer_utils.facsynth import geometry, produce, render
 from fer_utils.facsynth.appearance import REGIONS
 from fer_utils.facsynth.sets import plan_set
 from fer_utils.preprocess import TEMPLATE_5, similarity_transform, warp_points
@@ -33,6 +34,7 @@ def test_same_seed_same_bytes_in_any_order(jobs, pictures):
     again = produce.make_pictures(jobs[::-1], 7)[::-1]
     for first, second in zip(pictures, again, strict=True):
         assert first == second
+    assert produce.make_pictures(jobs[1:2], 7)[0] == pictures[1], "a picture depends on those it is rendered with"
     other = produce.make_pictures(plan_set("basic", 8)[:1], 8)[0]
     assert other["image"] != pictures[0]["image"]
 
@@ -58,6 +60,19 @@ def test_eyes_and_mouth_lie_where_the_landmarks_say():
             assert len(rows) > 20
             for x, y in places:
                 assert np.hypot(columns - x, rows - y).min() < 8
+
+
+@pytest.mark.parametrize("view", [{"shift": (0.08, -0.05)}, {"yaw": 25.0}, {"pitch": -12.0}, {"roll": 20.0}, {"zoom": 0.92}], ids=str)
+def test_landmarks_follow_the_camera(view):
+    model = geometry.load_head_model()
+    shot, *_ = produce._describe(next(j for j in plan_set("lab", 7) if j.stage == 0), model, 7)
+    shot = replace(shot, view=replace(render.View(), **view))
+    person = ([shot.person.phenotype], [shot.person.shape])
+    vertices = model.vertices(*person, [shot.actions])[0]
+    _, regions, marks = render.render_shot(model, shot, vertices, model.vertices(*person, [{}])[0])
+    for code, points in ((REGIONS["eyes"], slice(36, 48)), (REGIONS["mouth"], slice(48, 60))):
+        rows, columns = np.nonzero(regions == code)
+        assert abs(columns.mean() + 0.5 - marks[points, 0].mean()) < 3 and abs(rows.mean() + 0.5 - marks[points, 1].mean()) < 3
 
 
 def test_the_shipped_faces_are_these(jobs, pictures):
