@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import SEQUENCES, image_bytes, lab_marks, tamper, write_ckplus
 from PIL import Image
+from test_folder import DAMAGES, damage
 
 from fer_utils.datasets import DataError, ckplus
 from fer_utils.labels import BASIC, CKPLUS
@@ -155,3 +156,12 @@ def test_short_sequence(ckplus_tree: Path) -> None:
 def test_no_sequence_of_the_classes(ckplus_tree: Path) -> None:
     with pytest.raises(DataError, match="no sequence of fear"):
         ckplus.load(ckplus_tree, classes=["fear"])
+
+
+@pytest.mark.parametrize("case", [case for case in DAMAGES if case != "path not UTF-8"])
+def test_bad_input_of_any_layout(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_ckplus(tmp_path / "ckplus")
+    folder = tmp_path / "ckplus" / "cohn-kanade-images"
+    words = damage(case, folder / "S005/001/S005_001_00000011.png", folder, monkeypatch)
+    with pytest.raises(DataError, match=words):
+        _ = ckplus.load(tmp_path / "ckplus").images

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import pack, put
+from conftest import pack, put, write_muxspace
+from test_folder import DAMAGES, damage
 
 from fer_utils.datasets import DataError, muxspace
 from fer_utils.labels import MUXSPACE
@@ -71,3 +72,12 @@ def test_part_absent(muxspace_tree: Path, name: str) -> None:
     (muxspace_tree / name).rename(muxspace_tree / "away")
     with pytest.raises(DataError, match=f"{Path(name).name}: not found"):
         muxspace.load(muxspace_tree)
+
+
+@pytest.mark.parametrize("case", [case for case in DAMAGES if case != "path not UTF-8"])
+def test_bad_input_of_any_layout(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_muxspace(tmp_path / "muxspace")
+    folder = tmp_path / "muxspace" / "images"
+    words = damage(case, folder / "Ann_Lee_0002.jpg", folder, monkeypatch)
+    with pytest.raises(DataError, match=words):
+        _ = muxspace.load(tmp_path / "muxspace").images

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import LISTED, five_marks, image_bytes, put, tamper, write_rafdb
+from test_folder import DAMAGES, damage
 
 from fer_utils.datasets import DataError, rafdb
 from fer_utils.labels import BASIC, COMPOUND
@@ -162,3 +163,12 @@ def test_originals_of_several_sizes(rafdb_tree: Path) -> None:
     tamper(rafdb_tree / "basic", "Image/original", "train_00002.jpg", lambda _: image_bytes(0, (64, 64)))
     with pytest.raises(DataError, match=r"train_00002\.jpg: 64x64 pixels; expected 128x128 pixels as the first image.*load the aligned"):
         _ = rafdb.load(rafdb_tree, aligned=False).images
+
+
+@pytest.mark.parametrize("case", [case for case in DAMAGES if case != "path not UTF-8"])
+def test_bad_input_of_any_layout(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rafdb(tmp_path / "rafdb")
+    folder = tmp_path / "rafdb" / "basic/Image/aligned"
+    words = damage(case, folder / "train_00002_aligned.jpg", folder, monkeypatch)
+    with pytest.raises(DataError, match=words):
+        _ = rafdb.load(tmp_path / "rafdb").images
