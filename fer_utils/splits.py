@@ -307,6 +307,7 @@ class Protocol:
 
 _SILENT = "whether people are kept apart is not said; we keep to plain folds of images"
 
+#: The protocols of the papers, ``<paper>/<dataset>``.
 PROTOCOLS = {
     "dlp-cnn/rafdb-basic": Protocol("rafdb-basic", "predefined", None, "Li & Deng 2019, V-A"),
     "dlp-cnn/rafdb-compound": Protocol("rafdb-compound", "predefined", None, "Li & Deng 2019, V-A"),

@@ -93,7 +93,7 @@ class Entry:
     needed_by : tuple of str
         Papers, with what they use it for.
     module : str
-        Of :mod:`fer_utils.datasets`; imported when it is needed.
+        Of ``fer_utils.datasets``; imported when it is needed.
     function : str
     options : dict
         For the loader.
