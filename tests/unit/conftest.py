@@ -219,6 +219,29 @@ def facsynth_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_facsynth(tmp_path / "facsynth")
 
 
+# -- damage that tests do to a tree: each returns a function of its root -----------------------------------------------
+
+
+def edit(name: str, old: str, new: str) -> Callable[[Path], object]:
+    """Change one place in a text file."""
+    def change(root: Path) -> None:
+        text = (root / name).read_text()
+        assert old in text
+        put(root, name, text.replace(old, new, 1))
+
+    return change
+
+
+def fill(name: str, data: bytes) -> Callable[[Path], object]:
+    """Give a file other bytes."""
+    return lambda root: put(root, name, data)
+
+
+def drop(name: str) -> Callable[[Path], object]:
+    """Take a file away."""
+    return lambda root: (root / name).unlink()
+
+
 # -- the bad-input table of the test report -------------------------------------------------------------------------------
 
 #: Column of the table: what the id of a ``test_bad_input`` case says.

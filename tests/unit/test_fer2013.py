@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import image_bytes, pack, put
+from conftest import drop, edit, fill, image_bytes, pack, put
 
 from fer_utils.datasets import DataError, fer2013
 from fer_utils.labels import BASIC, FER2013, FERPLUS
@@ -191,23 +191,6 @@ def test_bad_arguments(tree: Path) -> None:
 
 
 # -- bad input ------------------------------------------------------------------------------------------------------------
-
-
-def edit(name: str, old: str, new: str) -> Callable[[Path], object]:
-    def change(root: Path) -> None:
-        text = (root / name).read_text()
-        assert old in text
-        put(root, name, text.replace(old, new, 1))
-
-    return change
-
-
-def fill(name: str, data: bytes) -> Callable[[Path], object]:
-    return lambda root: put(root, name, data)
-
-
-def drop(name: str) -> Callable[[Path], object]:
-    return lambda root: (root / name).unlink()
 
 
 def link(name: str, target: str) -> Callable[[Path], object]:
