@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = [
-    "AFFECTNET", "AU_NAMES", "BASIC", "BAUM2I", "CKPLUS", "COMPOUND", "COMPOUND_12", "EXPW", "FER2013", "FERPLUS", "JAFFE", "MMI",
-    "MUXSPACE", "OULU_CASIA", "RAFDB", "RAFDB_COMPOUND", "SFEW", "TFEID", "Vocabulary",
+    "ADJECTIVES", "AFFECTNET", "AU_NAMES", "BASIC", "BAUM2I", "CKPLUS", "COMPOUND", "COMPOUND_12", "EXPW", "FER2013", "FERPLUS",
+    "JAFFE", "MMI", "MUXSPACE", "OULU_CASIA", "RAFDB", "RAFDB_COMPOUND", "SFEW", "TFEID", "Vocabulary",
 ]
 
 #: The seven basic classes, in RAF-DB's order (Li & Deng 2019), which is the book's.
@@ -21,6 +21,12 @@ COMPOUND = (
     "happily surprised", "happily disgusted", "sadly fearful", "sadly angry", "sadly surprised", "sadly disgusted",
     "fearfully angry", "fearfully surprised", "angrily surprised", "angrily disgusted", "disgustedly surprised",
 )
+
+#: Adjectives that people write for the nouns.
+ADJECTIVES = {
+    "angry": "anger", "disgusted": "disgust", "fearful": "fear", "happy": "happiness", "sad": "sadness", "surprised": "surprise",
+    "contemptuous": "contempt",
+}
 
 #: The twelve compounds that the RAF-DB paper names; the last one is too rare in RAF-DB to be evaluated.
 COMPOUND_12 = (*COMPOUND, "fearfully disgusted")

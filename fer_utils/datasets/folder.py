@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..labels import BASIC, MUXSPACE
+from ..labels import ADJECTIVES, BASIC, MUXSPACE
 from .base import DataError, FaceDataset, PendingImages, Source, data_root, load_images
 from .ckplus import _Frame, _pick_frames
-from .muxspace import _ADJECTIVES
 
 __all__ = [
     "SUFFIXES", "Face", "Parts", "choose_frames", "find_root", "list_images", "load", "make_sequence", "open_source", "pick_classes",
@@ -395,7 +394,7 @@ class Parts(Source):
 def _read_word(word: str) -> str:
     """The noun of an emotion in any case, as noun or adjective; other words in lower case."""
     word = word.strip().lower()
-    return _ADJECTIVES.get(word, word)
+    return ADJECTIVES.get(word, word)
 
 
 def _read_words(classes: Sequence[str]) -> tuple[str, ...]:

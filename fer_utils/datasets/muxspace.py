@@ -17,16 +17,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..labels import MUXSPACE
-from .base import DataError, FaceDataset, Source, data_root, load_images, read_text
+from ..labels import ADJECTIVES, MUXSPACE
+from .base import DataError, FaceDataset, Source, read_text
+from .folder import find_root, resize_images
 
 __all__ = ["load"]
 
 _HEADER = ["user.id", "image", "emotion"]
-_ADJECTIVES = {
-    "angry": "anger", "disgusted": "disgust", "fearful": "fear", "happy": "happiness", "sad": "sadness", "surprised": "surprise",
-    "contemptuous": "contempt",
-}
 _LAYOUT = "data/legend.csv and images/*.jpg, as in a clone of https://github.com/muxspace/facial_expressions"
 
 
@@ -60,11 +57,7 @@ def load(
     -----
     Upstream writes emotions in any case, as noun or adjective, and some lines with tabs for commas; all are understood.
     """
-    if size < 1:
-        raise ValueError(f"size must be at least 1, got {size}")
-    folder = Path(root) if root is not None else data_root() / "muxspace"
-    if not os.path.isdir(folder):
-        raise DataError.at(folder, "no such folder", _LAYOUT)
+    folder = find_root(root, "muxspace", _LAYOUT)
     votes = _read_legend(folder / "data" / "legend.csv")
     counts: dict[str, Counter[str]] = {}
     for name, emotion in zip(votes["task"], votes["label"], strict=True):
@@ -72,10 +65,7 @@ def load(
     names = list(counts)
     source = Source.require(folder, "images", expected=_LAYOUT)
 
-    def shrink(image: np.ndarray, _: int) -> np.ndarray:
-        return image if image.shape == (size, size) else np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))
-
-    images = load_images(source, names, mode="L", size=(size, size), finish=shrink, recipe=f"lanczos {size}")
+    images = resize_images(source, names, size, "L")
     people = [re.sub(r"_?\d+\.\w+$", "", name) for name in names]
     return FaceDataset(
         name="muxspace", images=images, labels=np.array([MUXSPACE.index(counts[name].most_common(1)[0][0]) for name in names]),
@@ -99,7 +89,7 @@ def _read_legend(path: Path) -> pd.DataFrame:
         if len(columns) != 3:
             raise DataError.at(path, f"{len(columns)} columns", expected, line=line)
         worker, name, emotion = columns
-        emotion = _ADJECTIVES.get(emotion.lower(), emotion.lower())
+        emotion = ADJECTIVES.get(emotion.lower(), emotion.lower())
         if emotion not in MUXSPACE.classes:
             raise DataError.at(path, f"emotion {columns[2]!r}", expected, line=line)
         if not name or "/" in name or "\\" in name:
