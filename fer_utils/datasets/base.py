@@ -151,7 +151,7 @@ class _Store:
             chunk = todo[start : start + _CHUNK]
             for i in chunk:
                 array[i] = self.one(int(i))
-                self._done[i] = True
+            self._done[chunk] = True
             return len(chunk)
 
         pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
@@ -755,7 +755,7 @@ def decode_image(data: bytes, where: object, mode: str = "RGB") -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height <= MAX_PIXELS:
-                return np.asarray(image.convert(mode))
+                return np.asarray(image if image.mode == mode else image.convert(mode))
             problem = f"{image.width}x{image.height} pixels"
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
         raise DataError.at(where, f"cannot be decoded ({error})", "a whole JPEG or PNG image") from error
