@@ -10,6 +10,7 @@ import typer
 
 from . import __version__
 from .datasets.base import DataError, FaceDataset
+from .facsynth.sets import SETS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,8 +24,6 @@ synth = typer.Typer(help="The rendered faces: render, measure, look.", no_args_i
 app.add_typer(synth, name="synth")
 data = typer.Typer(help="The datasets: list, check, look.", no_args_is_help=True)
 app.add_typer(data, name="data")
-
-SETS = ("basic", "compound", "lab")
 
 
 def _fail(message: str) -> typer.Exit:
