@@ -28,8 +28,8 @@ from PIL import Image
 from tqdm import tqdm
 
 __all__ = [
-    "DataError", "FaceDataset", "PendingImages", "Source", "cache_root", "data_root", "decode_image", "load_images", "parse_numbers",
-    "read_text",
+    "DataError", "FaceDataset", "PendingImages", "Source", "cache_root", "data_root", "decode_image", "find_root", "load_images",
+    "parse_numbers", "read_text",
 ]
 
 #: An image with more pixels than this, or an archive member that unpacks to more bytes or by a larger factor, is refused.
@@ -78,6 +78,14 @@ def data_root() -> Path:
         return Path(os.environ["FER_DATA"]).expanduser()
     beside = package_data()
     return beside if beside.is_dir() else Path.cwd() / "data"
+
+
+def find_root(root: str | os.PathLike[str] | None, name: str, layout: str) -> Path:
+    """Return the folder of a dataset: ``root``, or ``name`` in :func:`data_root`. Raises ``DataError`` if it is not there."""
+    folder = Path(root) if root is not None else data_root() / name
+    if not os.path.isdir(folder):
+        raise DataError.at(folder, "no such folder", layout)
+    return folder
 
 
 def package_data() -> Path:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .base import DataError, FaceDataset, Source, data_root, load_images, read_text
+from .base import DataError, FaceDataset, Source, find_root, load_images, read_text
 
 __all__ = ["ATTRIBUTES", "PARTS", "load", "mark_part"]
 
@@ -86,11 +86,9 @@ def load(
         raise ValueError(f"split must be 'train', 'val', 'test' or None, got {split!r}")
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
-    folder = Path(root) if root is not None else data_root() / "celeba"
+    folder = find_root(root, "celeba", _LAYOUT)
     if os.path.isdir(folder / "celeba"):
         folder /= "celeba"
-    if not os.path.isdir(folder):
-        raise DataError.at(folder, "no such folder", _LAYOUT)
 
     attributes = _find_file(folder, "Anno", "list_attr_celeba.txt")
     names, values = _read_list(attributes, ATTRIBUTES, (-1, 1))

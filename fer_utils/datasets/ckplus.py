@@ -9,7 +9,6 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,14 @@ from PIL import Image
 
 from ..labels import CKPLUS
 from ..preprocess import align_face, similarity_transform, warp_points
-from .base import DataError, FaceDataset, Source, data_root, load_images, parse_numbers
+from .base import DataError, FaceDataset, Source, find_root, load_images, parse_numbers
+from .folder import pick_classes
+from .sequences import FRAMES, Frame, choose_frames
 
 __all__ = ["five_points", "load"]
 
-_FRAMES = {"apex1": 1, "apex3": 3, "onset": 0, "all": 0}
-_CLASSES = {6: ("neutral", "contempt"), 7: ("neutral",), 8: ()}
+#: Seven are, with CK+, the six and contempt.
+_LEFT_OUT = {6: ("neutral", "contempt"), 7: ("neutral",), 8: ()}
 _SEQUENCE = re.compile(r"(S\d+)/(\d+)/\1_\2_(\d+)(.*)")
 _BORDER = 40
 _MARKS = 68
@@ -79,23 +80,15 @@ def load(
     ValueError
         For unknown ``frames`` or ``classes``.
     """
-    if frames not in _FRAMES:
-        raise ValueError(f"frames must be one of {', '.join(_FRAMES)}, got {frames!r}")
-    wanted = _pick_classes(classes, frames)
-    folder = Path(root) if root is not None else data_root() / "ckplus"
-    if not os.path.isdir(folder):
-        raise DataError.at(folder, "no such folder", _LAYOUT)
+    if frames not in FRAMES:
+        raise ValueError(f"frames must be one of {', '.join(FRAMES)}, got {frames!r}")
+    wanted = pick_classes(classes, CKPLUS.classes, onset=frames == "onset", left_out=_LEFT_OUT)
+    folder = find_root(root, "ckplus", _LAYOUT)
     images = Source.require(folder, "cohn-kanade-images", "extended-cohn-kanade-images", expected=_LAYOUT)
     emotions = Source.require(folder, "Emotion", "Emotion_labels", expected=_LAYOUT)
     marks_source = Source.require(folder, "Landmarks", expected=_LAYOUT)
 
-    chosen = [
-        frame
-        for sequence in _read_sequences(images, emotions)
-        if sequence[-1].emotion in wanted or wanted == ("neutral",)
-        for frame in _pick_frames(sequence, frames)
-        if frame.emotion in wanted
-    ]
+    chosen = choose_frames(_read_sequences(images, emotions), frames, wanted)
     if not chosen:
         raise DataError.at(emotions.path, f"no sequence of {', '.join(wanted)}", "files like S005/001/S005_001_00000011_emotion.txt")
     expected = f"{_MARKS} lines 'x y'"
@@ -130,31 +123,7 @@ def five_points(marks: np.ndarray) -> np.ndarray:
     return np.stack([*eyes, *(marks[..., i, :] for i in (30, 48, 54))], axis=-2)
 
 
-@dataclass(frozen=True)
-class _Frame:
-    stem: str  # S005/001/S005_001_00000011
-    subject: str
-    sequence: str  # S005_001
-    number: int
-    emotion: str
-    last: bool
-
-
-def _pick_classes(classes: int | Sequence[str], frames: str) -> tuple[str, ...]:
-    if isinstance(classes, int):
-        if classes not in _CLASSES:
-            raise ValueError(f"classes must be 6, 7, 8 or names, got {classes}")
-        left_out = set(_CLASSES[classes]) - ({"neutral"} if frames == "onset" else set())
-        return tuple(name for name in CKPLUS.classes if name not in left_out)
-    unknown = [name for name in classes if name not in CKPLUS.classes]
-    if isinstance(classes, str) or unknown or len(set(classes)) != len(classes) or not classes:
-        raise ValueError(f"classes must be different names of {', '.join(CKPLUS.classes)}, got {classes!r}")
-    if frames == "onset" and "neutral" not in classes:
-        raise ValueError(f"first frames are neutral: classes must have neutral with frames='onset', got {classes!r}")
-    return tuple(classes)
-
-
-def _read_sequences(images: Source, emotions: Source) -> list[list[_Frame]]:
+def _read_sequences(images: Source, emotions: Source) -> list[list[Frame]]:
     """List the frames of each labelled sequence, up to the one that the emotion file names."""
     by_sequence: dict[tuple[str, str], list[int]] = {}
     digits: dict[tuple[str, str], int] = {}
@@ -187,17 +156,11 @@ def _read_sequences(images: Source, emotions: Source) -> list[list[_Frame]]:
         emotions_of = ["neutral", *[CKPLUS.decode(int(code))] * (len(numbers) - 1)]
         sequences.append(
             [
-                _Frame(f"{folder}{n:0{digits[key]}d}", key[0], "_".join(key), n, emotion, n == apex)
+                Frame(f"{folder}{n:0{digits[key]}d}", key[0], "_".join(key), n, emotion, n == apex)
                 for n, emotion in zip(numbers, emotions_of, strict=True)
             ]
         )
     return sequences
-
-
-def _pick_frames(sequence: list[_Frame], frames: str) -> list[_Frame]:
-    if frames == "all":
-        return sequence
-    return [sequence[0], *sequence[len(sequence) - _FRAMES[frames] :]]
 
 
 def _align(frame: np.ndarray, points: np.ndarray, size: int) -> np.ndarray:
@@ -211,7 +174,7 @@ def _align(frame: np.ndarray, points: np.ndarray, size: int) -> np.ndarray:
     return align_face(image, points, size)
 
 
-def _read_facs(folder: Path, chosen: Sequence[_Frame]) -> pd.DataFrame | None:
+def _read_facs(folder: Path, chosen: Sequence[Frame]) -> pd.DataFrame | None:
     """Make the truth table of some frames, or None where there are no FACS files."""
     source = Source.find(folder, "FACS", "FACS_labels")
     if source is None:

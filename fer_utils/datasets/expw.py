@@ -24,7 +24,7 @@ import pandas as pd
 from PIL import Image
 
 from ..labels import EXPW
-from .base import DataError, FaceDataset, Source, data_root, load_images, read_text
+from .base import DataError, FaceDataset, Source, find_root, load_images, read_text
 
 __all__ = ["load"]
 
@@ -76,9 +76,7 @@ def load(
         raise ValueError(f"size must be at least 1, got {size}")
     if min_side < 0:
         raise ValueError(f"min_side must be at least 0, got {min_side}")
-    folder = Path(root) if root is not None else data_root() / "expw"
-    if not os.path.isdir(folder):
-        raise DataError.at(folder, "no such folder", _LAYOUT)
+    folder = find_root(root, "expw", _LAYOUT)
     path = next((p for p in (folder / "label.lst", folder / "label" / "label.lst") if os.path.exists(p)), folder / "label.lst")
     listed = _read_list(path)
     source = Source.require(folder / "image", "origin", expected=_LAYOUT)

@@ -18,18 +18,15 @@ import numpy as np
 from PIL import Image
 
 from ..labels import ADJECTIVES, BASIC, MUXSPACE
-from .base import DataError, FaceDataset, PendingImages, Source, data_root, load_images
-from .ckplus import _Frame, _pick_frames
+from .base import DataError, FaceDataset, PendingImages, Source, load_images
 
-__all__ = [
-    "SUFFIXES", "Face", "Parts", "choose_frames", "find_root", "list_images", "load", "make_sequence", "open_source", "pick_classes",
-    "resize_images", "scan_classes",
-]
+__all__ = ["SUFFIXES", "Face", "Parts", "list_images", "load", "open_source", "pick_classes", "resize_images", "scan_classes"]
 
 #: Endings of file names that are pictures; anything else in a folder of faces is left alone.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff")
 
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
+#: Classes that 6, 7 and 8 leave out.
 _LEFT_OUT = {6: ("neutral", "contempt"), 7: ("contempt",), 8: ()}
 _COLUMNS = ("image", "label", "split", "subject")
 _LAYOUT = "a folder (or a .zip of it) with images in <class>/ or <train, val or test>/<class>/; or a csv file that names each image's label"
@@ -133,14 +130,6 @@ def load(
     )
 
 
-def find_root(root: str | os.PathLike[str] | None, name: str, layout: str) -> Path:
-    """Return the folder of a dataset: ``root``, or ``name`` in :func:`data_root`. Raises ``DataError`` if it is not there."""
-    folder = Path(root) if root is not None else data_root() / name
-    if not os.path.isdir(folder):
-        raise DataError.at(folder, "no such folder", layout)
-    return folder
-
-
 def open_source(path: Path, layout: str) -> Source:
     """Open a folder, or the zip archive of that name. Raises ``DataError``, which describes the ``layout``, if neither is there."""
     for found in (path, path.with_name(f"{path.name}.zip")) if path.name else (path,):
@@ -225,7 +214,9 @@ def scan_classes(source: Source, known: Sequence[str], layout: str) -> list[Face
     return faces
 
 
-def pick_classes(classes: int | Sequence[str], offered: Sequence[str], *, onset: bool = False) -> tuple[str, ...]:
+def pick_classes(
+    classes: int | Sequence[str], offered: Sequence[str], *, onset: bool = False, left_out: dict[int, tuple[str, ...]] = _LEFT_OUT
+) -> tuple[str, ...]:
     """Choose classes by number or by name.
 
     Parameters
@@ -236,6 +227,8 @@ def pick_classes(classes: int | Sequence[str], offered: Sequence[str], *, onset:
         What the dataset has.
     onset : bool
         Only first frames of sequences are asked for, which are neutral: a number then adds neutral.
+    left_out : dict of int to tuple of str
+        Which classes each number leaves out, where a dataset counts otherwise.
 
     Returns
     -------
@@ -247,69 +240,15 @@ def pick_classes(classes: int | Sequence[str], offered: Sequence[str], *, onset:
         For a number or a name that the dataset does not offer, or names without neutral with ``onset``.
     """
     if isinstance(classes, int):
-        chosen = tuple(name for name in offered if name not in _LEFT_OUT.get(classes, offered))
+        chosen = tuple(name for name in offered if name not in left_out.get(classes, offered))
         if len(chosen) != classes:
-            raise ValueError(f"classes must be {', '.join(str(n) for n in _LEFT_OUT if n <= len(offered))} or names, got {classes}")
+            raise ValueError(f"classes must be {', '.join(str(n) for n in left_out if n <= len(offered))} or names, got {classes}")
         return (*chosen, "neutral") if onset and "neutral" not in chosen else chosen
     if isinstance(classes, str) or not classes or len(set(classes)) != len(classes) or set(classes) - set(offered):
         raise ValueError(f"classes must be different names of {', '.join(offered)}, got {classes!r}")
     if onset and "neutral" not in classes:
         raise ValueError(f"first frames are neutral: classes must have neutral with frames='onset', got {classes!r}")
     return tuple(classes)
-
-
-def make_sequence(source: Source, members: dict[int, str], subject: str, name: str, emotion: str) -> list[_Frame]:
-    """Order the frames of one sequence whose first is neutral.
-
-    Parameters
-    ----------
-    source : Source
-    members : dict of int to str
-        Path of each frame by its number.
-    subject, name, emotion : str
-        Who is shown, the sequence, and the class name.
-
-    Returns
-    -------
-    list of frames
-        As CK+'s; ``stem`` is the whole path.
-
-    Raises
-    ------
-    DataError
-        If there are fewer than four frames.
-    """
-    last = max(members)
-    if len(members) < 4:
-        problem = f"the last of a sequence of {len(members)} frames"
-        raise DataError.at(source.where(members[last]), problem, "a first frame and three of the apex")
-    emotions = ["neutral", *[emotion] * (len(members) - 1)]
-    return [_Frame(members[n], subject, name, n, e, n == last) for n, e in zip(sorted(members), emotions, strict=True)]
-
-
-def choose_frames(sequences: Sequence[Sequence[_Frame]], frames: str, classes: Sequence[str]) -> list[_Frame]:
-    """Take those frames of some sequences that are of the wanted classes.
-
-    Parameters
-    ----------
-    sequences : sequence of sequences of frames
-        From the neutral frame to the last wanted one of the apex.
-    frames : {"apex1", "apex3", "onset", "all"}
-        As for CK+: the first frame counts as neutral, which it gives only where that is wanted.
-    classes : sequence of str
-        Class names. If neutral is alone, every first frame is taken, else those of sequences of the other classes.
-
-    Returns
-    -------
-    list of frames
-    """
-    return [
-        frame
-        for sequence in sequences
-        if sequence[-1].emotion in classes or tuple(classes) == ("neutral",)
-        for frame in _pick_frames(list(sequence), frames)
-        if frame.emotion in classes
-    ]
 
 
 def resize_images(source: Source, members: Sequence[str], size: int | None, mode: str) -> PendingImages:

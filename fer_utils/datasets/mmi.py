@@ -26,9 +26,9 @@ import pandas as pd
 from PIL import Image
 
 from ..labels import MMI
-from .base import DataError, FaceDataset, Source
-from .ckplus import _FRAMES, _Frame
-from .folder import SUFFIXES, choose_frames, find_root, list_images, make_sequence, pick_classes, resize_images
+from .base import DataError, FaceDataset, Source, find_root
+from .folder import SUFFIXES, list_images, pick_classes, resize_images
+from .sequences import FRAMES, Frame, choose_frames, make_sequence
 
 __all__ = ["load"]
 
@@ -84,7 +84,7 @@ def load(
     ValueError
         For unknown ``frames``, ``classes``, ``size`` or ``mode``.
     """
-    offered = [name for name in _FRAMES if name != "all"]
+    offered = [name for name in FRAMES if name != "all"]
     if frames not in offered:
         raise ValueError(f"frames must be one of {', '.join(offered)}, got {frames!r}")
     wanted = pick_classes(classes, (*MMI.classes, "neutral"), onset=frames == "onset")
@@ -101,7 +101,7 @@ def load(
         sequence, views[session] = _read_session(source, session, sessions[session])
         if sequence:
             middle = len(sequence) // 2
-            sequences.append(sequence[: middle + 1 + _FRAMES[frames] // 2])
+            sequences.append(sequence[: middle + 1 + FRAMES[frames] // 2])
     chosen = choose_frames(sequences, frames, wanted)
     if not chosen:
         raise DataError.at(source.path, f"no sequence of {', '.join(wanted)}", _LAYOUT)
@@ -178,7 +178,7 @@ def _split(name: str) -> tuple[str, int | None]:
     return (match[1], int(match[2])) if match else (name, None)
 
 
-def _read_session(source: _Sessions, session: str, names: Sequence[str]) -> tuple[list[_Frame], int]:
+def _read_session(source: _Sessions, session: str, names: Sequence[str]) -> tuple[list[Frame], int]:
     """Make the frames of one session, none if it is not of the six emotions, and its view."""
     found: dict[str, tuple[str, str]] = {}
     for name in names:

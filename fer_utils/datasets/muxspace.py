@@ -18,8 +18,8 @@ import pandas as pd
 from PIL import Image
 
 from ..labels import ADJECTIVES, MUXSPACE
-from .base import DataError, FaceDataset, Source, read_text
-from .folder import find_root, resize_images
+from .base import DataError, FaceDataset, Source, find_root, read_text
+from .folder import resize_images
 
 __all__ = ["load"]
 

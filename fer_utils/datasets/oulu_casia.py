@@ -21,9 +21,9 @@ import pandas as pd
 from PIL import Image
 
 from ..labels import OULU_CASIA
-from .base import DataError, FaceDataset, Source
-from .ckplus import _FRAMES, _Frame
-from .folder import choose_frames, find_root, list_images, make_sequence, pick_classes, resize_images
+from .base import DataError, FaceDataset, Source, find_root
+from .folder import list_images, pick_classes, resize_images
+from .sequences import FRAMES, Frame, choose_frames, make_sequence
 
 __all__ = ["load"]
 
@@ -86,7 +86,7 @@ def load(
     ValueError
         For an unknown choice.
     """
-    choices = (("frames", _FRAMES, frames), ("light", _LIGHTS, light), ("illumination", _ILLUMINATIONS, illumination))
+    choices = (("frames", FRAMES, frames), ("light", _LIGHTS, light), ("illumination", _ILLUMINATIONS, illumination))
     for name, offered, got in choices:
         if got not in offered:
             raise ValueError(f"{name} must be one of {', '.join(offered)}, got {got!r}")
@@ -108,7 +108,7 @@ def load(
     )
 
 
-def _read_sequences(source: Source, prefix: str) -> list[list[_Frame]]:
+def _read_sequences(source: Source, prefix: str) -> list[list[Frame]]:
     """List the frames of each sequence below a folder."""
     found: dict[tuple[str, str], dict[int, str]] = {}
     for member in list_images(source, _LAYOUT):

@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from ..labels import SFEW
-from .base import DataError, FaceDataset, Source
-from .folder import Parts, find_root, resize_images, scan_classes
+from .base import DataError, FaceDataset, Source, find_root
+from .folder import Parts, resize_images, scan_classes
 
 __all__ = ["load"]
 
