@@ -46,7 +46,7 @@ def similarity_transform(points: np.ndarray, size: int = 100) -> SimilarityTrans
     return SimilarityTransform.from_estimate(points, TEMPLATE_5 * (size / 100))
 
 
-def align_face(image: np.ndarray, points: np.ndarray, size: int = 100) -> np.ndarray:
+def align_face(image: np.ndarray, points: np.ndarray, size: int = 100, *, smooth: bool = True) -> np.ndarray:
     """Warp a face so that its five points lie on the template.
 
     Parameters
@@ -56,20 +56,20 @@ def align_face(image: np.ndarray, points: np.ndarray, size: int = 100) -> np.nda
         Pixels of ``image``; see :func:`similarity_transform`.
     size : int
         Side of the result.
+    smooth : bool
+        Bicubic; otherwise the nearest pixel, for masks.
 
     Returns
     -------
     uint8 ``[size, size]`` or ``[size, size, 3]``
-        Bicubic; pixels from outside the image are black.
+        Pixels from outside the image are black.
     """
     inverse = np.linalg.inv(similarity_transform(points, size).params)
     # Pillow measures at pixel centres: shift by half a pixel on both sides of the map.
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     matrix = half @ inverse @ np.linalg.inv(half)
-    picture = Image.fromarray(image).transform(
-        (size, size), Image.Transform.AFFINE, tuple(matrix[:2].ravel()), Image.Resampling.BICUBIC
-    )
-    return np.asarray(picture)
+    resampling = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(image).transform((size, size), Image.Transform.AFFINE, tuple(matrix[:2].ravel()), resampling))
 
 
 def align_faces(images: np.ndarray | Sequence[np.ndarray], points: np.ndarray, size: int = 100) -> np.ndarray:

@@ -20,9 +20,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 from PIL import Image
 
-from ..datasets.ckplus import five_points
 from ..labels import BASIC
 from .annotators import ANNOTATORS, UNRELIABLE, sample_annotators, simulate_votes
+from .conditions import CLICK_ERROR
 from .expressions import ACTION_UNITS
 from .produce import GENERATOR, dense_points
 from .sets import SETS
@@ -31,8 +31,8 @@ __all__ = ["pack_sets", "read_shards", "write_checksums"]
 
 _TRUTH_KEPT = ("name", "split", "emotion", "label", "identity", "gender", "race", "age", "intensity", "stage", "yaw", "pitch", "roll",
                "light", "light_azimuth", "light_elevation", "light_sky", "light_lamp", "occlusion", "blur", "noise", "gamma", "exposure",
-               "filter", "scale", "jpeg_quality", "bushy_eyebrows", "arched_eyebrows", "narrow_eyes", "eyeglasses", "big_lips",
-               "mouth_slightly_open", "smiling")
+               "filter", "scale", "jpeg_quality", "misaligned", "bushy_eyebrows", "arched_eyebrows", "narrow_eyes", "eyeglasses",
+               "big_lips", "mouth_slightly_open", "smiling")
 
 
 def read_shards(shards: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -106,8 +106,9 @@ def _pack_wild(folder: Path, pictures: pd.DataFrame, truth: pd.DataFrame, annota
     if frames:
         _zip(folder / "Image/original.zip", frames, zipfile.ZIP_STORED)
     manual, auto = [], []
-    for n, marks, row in zip(names, points, truth.itertuples(), strict=True):
-        five = "".join(f"{x:.2f}\t{y:.2f}\n" for x, y in five_points(marks))
+    clicks = np.stack(truth["clicked_points"].tolist())
+    for n, marks, clicked, row in zip(names, points, clicks, truth.itertuples(), strict=True):
+        five = "".join(f"{x:.2f}\t{y:.2f}\n" for x, y in clicked.reshape(5, 2))
         manual.append((f"manual/{n}_manu_attri.txt", f"{five}{row.gender}\n{row.race}\n{row.age}\n".encode()))
         auto.append((f"auto/{n}_auto_attri.txt", "".join(f"{x:.1f}\t{y:.1f}\n" for x, y in dense_points(marks)).encode()))
     _zip(folder / "Annotation/manual.zip", manual, zipfile.ZIP_DEFLATED)
@@ -163,7 +164,8 @@ def _card(counts: dict[str, dict[str, int]], seed: int) -> str:
     lines = ["| set | split | faces |", "| --- | --- | --- |"]
     lines += [f"| {name} | {split} | {count:,} |" for name, splits in counts.items() for split, count in splits.items()]
     text = resources.files(__package__).joinpath("card.md").read_text()
-    return text.format(counts="\n".join(lines), generator=GENERATOR, seed=seed, annotators=ANNOTATORS, unreliable=UNRELIABLE)
+    return text.format(counts="\n".join(lines), generator=GENERATOR, seed=seed, annotators=ANNOTATORS, unreliable=UNRELIABLE,
+                       click=CLICK_ERROR)
 
 
 def pack_sets(shards: dict[str, list[Path]], out: Path, seed: int) -> None:

@@ -1,7 +1,17 @@
 import numpy as np
 import pytest
 
-from fer_utils.facsynth.conditions import OCCLUSIONS, background, develop, sample_camera, sample_light, sample_occlusion, sample_view
+from fer_utils.facsynth.conditions import (
+    CLICK_ERROR,
+    OCCLUSIONS,
+    background,
+    click_points,
+    develop,
+    sample_camera,
+    sample_light,
+    sample_occlusion,
+    sample_view,
+)
 from fer_utils.facsynth.expressions import (
     ACTION_UNITS,
     EMOTION_AUS,
@@ -12,6 +22,7 @@ from fer_utils.facsynth.expressions import (
 )
 from fer_utils.facsynth.identity import RACE_SHARES, sample_identity
 from fer_utils.labels import BASIC, COMPOUND_12
+from fer_utils.preprocess import TEMPLATE_5
 
 
 def rng(seed=0):
@@ -88,10 +99,20 @@ def test_conditions_stay_in_range():
     for seed in range(200):
         generator = rng(seed)
         view, light, camera = sample_view(generator), sample_light(generator), sample_camera(generator)
-        assert abs(view.yaw) <= 60 and abs(view.pitch) <= 30 and abs(view.roll) <= 30
+        assert abs(view.yaw) <= 60 and abs(view.pitch) <= 32 and abs(view.roll) <= 30
         assert light.sky > 0 and light.lamp > 0
         assert 0.3 <= camera.scale <= 1 and 40 <= camera.jpeg_quality <= 95
         assert sample_occlusion(generator) in OCCLUSIONS
+
+
+@pytest.mark.parametrize("squeeze", [1.0, 0.4], ids=["frontal", "turned"])
+def test_clicks_miss_by_a_share_of_the_face(squeeze):
+    face = 1.3 * np.array(TEMPLATE_5, dtype=float)
+    face[:, 0] *= squeeze  # a turned head brings the eyes together, the face does not shrink
+    misses = np.stack([click_points(face, rng(seed)) - face for seed in range(2000)])
+    unit = 1.3 * 37
+    assert np.abs(misses.mean(0)).max() < 0.2 and misses.std(0) == pytest.approx(np.full((5, 2), CLICK_ERROR * unit), rel=0.1)
+    np.testing.assert_array_equal(click_points(face, rng(1)), click_points(face, rng(1)))
 
 
 def test_development_keeps_the_frame():

@@ -33,7 +33,7 @@ def _picture(job, rng):
         "light_elevation": 2.0, "light_sky": 0.5, "light_lamp": 1.0, "occlusion": "none", "blur": 0.0, "noise": 0.0, "gamma": 1.0,
         "exposure": 1.0, "filter": "none", "scale": 1.0, "jpeg_quality": 90, "bushy_eyebrows": False, "arched_eyebrows": True,
         "narrow_eyes": False, "eyeglasses": False, "big_lips": False, "mouth_slightly_open": True, "smiling": False,
-        "frame_points": marks.ravel().tolist(),
+        "misaligned": 1.5, "frame_points": marks.ravel().tolist(), "clicked_points": (ckplus.five_points(marks) + 2).ravel().tolist(),
     }
     truth |= {f"au_{au}": (0.7 * job.stage if au in (4, 12) else 0.0) for au in ACTION_UNITS}
     mask = rng.integers(0, 7, (100, 100)).astype(np.uint8)
@@ -75,7 +75,7 @@ def test_packed_faces_load_through_the_real_layouts(shards, tmp_path, monkeypatc
     frames = facsynth.load("basic", aligned=False)
     assert len(frames) == 2 and frames.images.shape[1:] == (128, 128, 3)
     marks = np.array(truth["frame_points"].iloc[6]).reshape(68, 2)
-    np.testing.assert_allclose(frames.landmarks[0], ckplus.five_points(marks), atol=0.006)
+    np.testing.assert_allclose(frames.landmarks[0], ckplus.five_points(marks) + 2, atol=0.006)
     np.testing.assert_allclose(frames.landmarks_dense[0], produce.dense_points(marks), atol=0.06)
 
     lab = facsynth.load("lab", frames="all", classes=8, masks=True)

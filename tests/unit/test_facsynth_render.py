@@ -48,12 +48,17 @@ def test_a_picture_shows_a_face(pictures):
         marks = np.array(picture["truth"]["frame_points"]).reshape(68, 2)
         five = ckplus.five_points(marks)
         assert np.abs(warp_points(five, similarity_transform(five)) - TEMPLATE_5).max() < 20
+        clicked = np.array(picture["truth"]["clicked_points"]).reshape(5, 2)
+        moved = warp_points(marks, similarity_transform(clicked)) - warp_points(marks, similarity_transform(five))
+        assert picture["truth"]["misaligned"] == pytest.approx(np.hypot(*moved.T).mean(), abs=1e-3)
+        assert 0 < np.abs(clicked - five).max() < 15
     assert pictures[2]["frame"] and not pictures[0]["frame"]
 
 
 def test_eyes_and_mouth_lie_where_the_landmarks_say():
     jobs = [j for j in plan_set("lab", 7) if j.stage == 1][:2]
     for picture in produce.make_pictures(jobs, 7):
+        assert picture["truth"]["misaligned"] == 0
         mask = np.asarray(Image.open(io.BytesIO(picture["mask"])))
         for code, places in ((REGIONS["eyes"], TEMPLATE_5[:2]), (REGIONS["mouth"], TEMPLATE_5[3:].mean(0, keepdims=True))):
             rows, columns = np.nonzero(mask == code)

@@ -59,6 +59,15 @@ def test_aligned_pixels_lie_on_the_template(shape: tuple[int, ...], size: int) -
         assert np.hypot((cut * xs).sum() / cut.sum() - x, (cut * ys).sum() / cut.sum() - y) < 0.003 * size
 
 
+def test_a_mask_keeps_its_codes_and_follows_the_picture() -> None:
+    mask = np.zeros((200, 200), dtype=np.uint8)
+    mask[60:140, 50:120] = 6
+    points = moved(0.3, 1.4, 40, 20)
+    near, smooth = align_face(mask, points, smooth=False), align_face(mask * 40, points)
+    assert set(np.unique(near)) == {0, 6}
+    assert np.mean((near == 6) == (smooth > 120)) > 0.995
+
+
 def test_a_batch_is_aligned_face_by_face() -> None:
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, shape, dtype=np.uint8) for shape in ((120, 90, 3), (100, 140, 3))]
