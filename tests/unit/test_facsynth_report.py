@@ -51,12 +51,6 @@ def test_svm_learns_what_can_be_seen():
     images = rng.integers(0, 60, (20, 100, 100), dtype=np.uint8)
     images[labels == "b", 40:60, 20:80] = 220
     assert (report.svm_predictions(images, labels, images) == labels).all()
-    colour = np.repeat(images[..., None], 3, axis=-1)
-    assert (report._grey(colour) == images).all()
-
-
-def test_hog_has_the_papers_length():
-    assert report._hog(np.zeros((100, 100), dtype=np.uint8)).shape == (4000,)
 
 
 def test_kept_report(kept):

@@ -24,6 +24,7 @@ ORDER = (
     "splits",
     "crowd",
     "descriptors",
+    "classifiers",
     "losses",
     "models",
     "metrics",

@@ -1,0 +1,466 @@
+"""What decided on an emotion before networks did, from the values of :mod:`~fer_utils.descriptors`: scikit-learn classifiers.
+
+The machines of Li & Deng 2019, sections III-B and V-A. Their free parameters are chosen by the mean diagonal of the confusion matrix,
+as the paper does, on a part of the training faces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
+from typing import Any, Self
+
+import numpy as np
+from joblib import Parallel, delayed
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
+from sklearn.metrics import recall_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import SVC
+from sklearn.utils import compute_class_weight
+from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
+
+from .splits import Split
+
+__all__ = ["RBFSVM", "LDANearestNeighbour", "LinearSVM", "RandomLabelDetector"]
+
+#: Rows handled at once where a whole matrix in double precision would be large.
+_ROWS = 1024
+
+
+class _PairwiseSVM(ClassifierMixin, BaseEstimator):
+    """One support vector machine for each pair of classes, and a vote (Li & Deng 2019, eq. 7).
+
+    Every machine is LibSVM's, on a kernel matrix that is computed once for all pairs and all values of the parameters.
+    """
+
+    C: float | Sequence[float]
+    class_weight: str | None
+    n_jobs: int | None
+    # What a kernel decides: values of gamma to try, what to compute once for two sets of faces, the kernel from that, what to keep of the
+    # solution (support, coefficients, intercepts), and decisions ``[N, pairs]`` from what was kept.
+    _gammas: Callable[[], list[Any]]
+    _compare: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    _kernel: Callable[[np.ndarray, Any], np.ndarray]
+    _keep: Callable[[np.ndarray, Any, tuple[np.ndarray, np.ndarray, np.ndarray]], None]
+    _values: Callable[[np.ndarray], np.ndarray]
+
+    def fit(self, X: np.ndarray, y: np.ndarray, validation: Split | Iterable[Split] | None = None) -> Self:
+        """Choose the parameters, if there are several, then train on all faces.
+
+        Parameters
+        ----------
+        X : float ``[N, D]``
+        y : array ``[N]``
+            Class names or numbers.
+        validation : Split or several, optional
+            Of the same faces, such as :func:`~fer_utils.splits.validation_split` makes of training faces. Each setting is trained on the
+            ``train`` part and scored on the ``test`` part, over all splits together. The highest mean diagonal wins; of equals, the
+            smallest parameters. Needed where there are several settings.
+
+        Raises
+        ------
+        ValueError
+            If there are several settings and no ``validation``, it is of other faces or leaves a class nothing to train on, there are
+            fewer than two classes, a parameter is not above 0, or values are missing or not finite.
+        """
+        X, y = check_X_y(X, y, dtype=[np.float32, np.float64])
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"a classifier needs at least 2 classes, got {len(self.classes_)}")
+        self.n_features_in_ = X.shape[1]
+        costs, gammas = _sorted("C", self.C), self._gammas()
+        choose = len(costs) * len(gammas) > 1
+        splits = self._check_splits(validation, codes) if choose else []
+        products = self._compare(X, X)
+        best, scores = (costs[0], gammas[0]), {}
+        if choose:
+            for gamma in gammas:
+                kernel = self._kernel(products, gamma)
+                scores |= {(C, gamma): self._score(kernel, codes, splits, C) for C in costs}
+            best = max(scores, key=scores.__getitem__)
+        self.scores_ = {C if gamma is None else (C, gamma): score for (C, gamma), score in scores.items()}
+        self.C_, gamma = best
+        self._keep(X, gamma, self._solve(self._kernel(products, gamma), codes, np.arange(len(X)), self.C_))
+        return self
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        """Say how far a face is on a class's side of each pair.
+
+        Parameters
+        ----------
+        X : float ``[N, D]``
+
+        Returns
+        -------
+        float ``[N, pairs]``
+            Pairs (0, 1), (0, 2) to (K - 2, K - 1) of ``classes_``; above 0 for the first of the pair. With two classes ``[N]``, above 0 for
+            the second, as scikit-learn has it.
+        """
+        values = self._values(self._check_input(X))
+        return values if len(self.classes_) > 2 else -values[:, 0]
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """The class with most votes of the pairs; of equals, the first in ``classes_``. As ``X``, see :meth:`decision_function`."""
+        return self.classes_[_vote(self._values(self._check_input(X)), len(self.classes_))]
+
+    def _check_input(self, X: np.ndarray) -> np.ndarray:
+        check_is_fitted(self)
+        X = check_array(X, dtype=[np.float32, np.float64])
+        if X.shape[1] != self.n_features_in_:
+            raise ValueError(f"expected {self.n_features_in_} values a face, as in training, got {X.shape[1]}")
+        return X
+
+    def _check_splits(self, validation: Split | Iterable[Split] | None, codes: np.ndarray) -> list[Split]:
+        if validation is None:
+            raise ValueError("several parameters to choose from: give fit a validation split of the training faces, or one value each")
+        splits = [validation] if isinstance(validation, Split) else list(validation)
+        for split in splits:
+            if len(split.names) != len(codes):
+                raise ValueError(f"{split.name} is a split of {len(split.names)} faces, but there are {len(codes)} to train on")
+            missing = np.setdiff1d(codes, codes[split.train])
+            if len(missing):
+                raise ValueError(f"{split.name} leaves nothing of {self.classes_[missing[0]]} to train on")
+        if not splits:
+            raise ValueError("no validation split")
+        return splits
+
+    def _score(self, kernel: np.ndarray, codes: np.ndarray, splits: list[Split], C: float) -> float:
+        guesses = []
+        for split in splits:
+            support, coefficients, intercepts = self._solve(kernel, codes, split.train, C)
+            guesses.append(_vote(kernel[np.ix_(split.test, support)] @ coefficients.T + intercepts, len(self.classes_)))
+        truth = codes[np.concatenate([split.test for split in splits])]
+        return float(recall_score(truth, np.concatenate(guesses), labels=np.unique(truth), average="macro"))
+
+    def _solve(self, kernel: np.ndarray, codes: np.ndarray, rows: np.ndarray, C: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows that support any machine, each machine's coefficients ``[pairs, rows]``, and intercepts ``[pairs]``."""
+        labels = np.arange(len(self.classes_))
+        weights = compute_class_weight(self.class_weight, classes=labels, y=codes[rows])
+
+        def solve(first: int, second: int) -> tuple[np.ndarray, np.ndarray, float]:
+            where = rows[(codes[rows] == first) | (codes[rows] == second)]
+            machine = SVC(C=C, kernel="precomputed", class_weight={False: weights[first], True: weights[second]})
+            machine.fit(kernel[np.ix_(where, where)].astype(np.float64), codes[where] == second)
+            # With two classes scikit-learn turns LibSVM's sign round.
+            return where[machine.support_], -machine.dual_coef_[0], -machine.intercept_[0]
+
+        solved = Parallel(n_jobs=self.n_jobs, require="sharedmem")(delayed(solve)(*pair) for pair in combinations(labels, 2))
+        support = np.unique(np.concatenate([where for where, _, _ in solved]))
+        coefficients = np.zeros((len(solved), len(support)), dtype=np.float32)
+        for row, (where, values, _) in zip(coefficients, solved, strict=True):
+            row[np.searchsorted(support, where)] = values
+        return support, coefficients, np.array([intercept for _, _, intercept in solved])
+
+
+def _vote(values: np.ndarray, count: int) -> np.ndarray:
+    """Winner of each row of pairwise decisions ``[N, pairs]``."""
+    votes = np.zeros((len(values), count), dtype=np.int64)
+    for column, (first, second) in zip(values.T, combinations(range(count), 2), strict=True):
+        votes[:, first] += column > 0
+        votes[:, second] += column <= 0
+    return votes.argmax(1)
+
+
+def _sorted(name: str, values: float | Sequence[float]) -> list[float]:
+    numbers = sorted(set(np.atleast_1d(values).astype(float).tolist()))
+    if not numbers or not all(0 < number < np.inf for number in numbers):
+        raise ValueError(f"{name} must be above 0, or several such numbers, got {values}")
+    return numbers
+
+
+class LinearSVM(_PairwiseSVM):
+    """Linear support vector machines, one against one, with a vote (Li & Deng 2019, section V-A and eq. 7).
+
+    Parameters
+    ----------
+    C : float or sequence of float
+        What an error costs; of several, ``fit`` chooses by the mean diagonal of a validation part.
+    class_weight : {"balanced"}, optional
+        Let errors on rare classes cost more, in inverse proportion to the classes' sizes. The paper does not speak of it.
+    n_jobs : int, optional
+        Pairs solved at the same time, in threads; -1 for one a core.
+
+    Attributes
+    ----------
+    C_ : float
+        The one chosen.
+    scores_ : dict
+        Mean diagonal of each value of ``C`` on the validation part; empty where there was nothing to choose.
+    coef_ : float32 ``[pairs, D]``
+    intercept_ : float64 ``[pairs]``
+    classes_ : array
+
+    Notes
+    -----
+    This is LibSVM, as ``sklearn.svm.SVC(kernel="linear")`` runs it, up to rounding: eq. 7 with an intercept, which LibSVM adds. LibSVM
+    would compute inner products of faces over and over; here they come from one matrix product in single precision (N * N * 4 bytes), and
+    serve all pairs and values of ``C``. Afterwards only a plane a pair is kept.
+    """
+
+    def __init__(
+        self, C: float | Sequence[float] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0), class_weight: str | None = None, n_jobs: int | None = -1
+    ) -> None:
+        self.C = C
+        self.class_weight = class_weight
+        self.n_jobs = n_jobs
+
+    def _gammas(self) -> list[None]:
+        return [None]
+
+    def _compare(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return first.astype(np.float32, copy=False) @ second.astype(np.float32, copy=False).T
+
+    def _kernel(self, products: np.ndarray, gamma: None) -> np.ndarray:
+        return products
+
+    def _keep(self, X: np.ndarray, gamma: None, solution: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+        support, coefficients, self.intercept_ = solution
+        self.coef_ = coefficients @ X[support].astype(np.float32, copy=False)
+
+    def _values(self, X: np.ndarray) -> np.ndarray:
+        return X @ self.coef_.T + self.intercept_
+
+
+class RBFSVM(_PairwiseSVM):
+    """Support vector machines with a Gaussian kernel, one against one, with a vote (Li & Deng 2019, section III-B).
+
+    Parameters
+    ----------
+    C, gamma : float or sequence of float
+        What an error costs, and the kernel exp(-gamma d^2); of several, ``fit`` tries all pairs of values and chooses by the mean diagonal
+        of a validation part.
+    class_weight : {"balanced"}, optional
+        As in :class:`LinearSVM`.
+    n_jobs : int, optional
+        Pairs of classes solved at the same time, in threads; -1 for one a core.
+
+    Attributes
+    ----------
+    C_, gamma_ : float
+        Those chosen.
+    scores_ : dict
+        Mean diagonal of each ``(C, gamma)`` on the validation part; empty where there was nothing to choose.
+    support_vectors_ : float32 ``[S, D]``
+        The faces that any pair needs.
+    dual_coef_ : float32 ``[pairs, S]``
+    intercept_ : float64 ``[pairs]``
+    classes_ : array
+
+    Notes
+    -----
+    LibSVM, as ``sklearn.svm.SVC(kernel="rbf")`` runs it, up to rounding; all settings share one matrix of distances. The paper gives no
+    grid: the default covers HOG features, whose squared distances are some tens.
+    """
+
+    def __init__(
+        self, C: float | Sequence[float] = (0.5, 2.0, 8.0, 32.0, 128.0),
+        gamma: float | Sequence[float] = (2**-11, 2**-9, 2**-7, 2**-5, 2**-3), class_weight: str | None = None, n_jobs: int | None = -1,
+    ) -> None:
+        self.C = C
+        self.gamma = gamma
+        self.class_weight = class_weight
+        self.n_jobs = n_jobs
+
+    def _gammas(self) -> list[float]:
+        return _sorted("gamma", self.gamma)
+
+    def _compare(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Squared distances."""
+        first, second = (part.astype(np.float32, copy=False) for part in (first, second))
+        distances = -2 * (first @ second.T)
+        distances += np.einsum("nd,nd->n", first, first)[:, None]
+        distances += np.einsum("nd,nd->n", second, second)
+        return np.maximum(distances, 0, out=distances)
+
+    def _kernel(self, products: np.ndarray, gamma: float) -> np.ndarray:
+        return np.exp(-np.float32(gamma) * products)
+
+    def _keep(self, X: np.ndarray, gamma: float, solution: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+        self.gamma_ = gamma
+        support, self.dual_coef_, self.intercept_ = solution
+        self.support_vectors_ = X[support].astype(np.float32, copy=False)
+
+    def _values(self, X: np.ndarray) -> np.ndarray:
+        rows = (self._compare(X[start : start + _ROWS], self.support_vectors_) for start in range(0, len(X), _ROWS))
+        return np.concatenate([self._kernel(part, self.gamma_) @ self.dual_coef_.T for part in rows]) + self.intercept_
+
+
+class LDANearestNeighbour(ClassifierMixin, TransformerMixin, BaseEstimator):
+    """Linear discriminant analysis, then the class of the nearest training face (Li & Deng 2019, section V-A).
+
+    Parameters
+    ----------
+    shrinkage : float, optional
+        In ``[0, 1]``, how far the covariance within classes is drawn towards that of a ball. By default estimated after Ledoit & Wolf
+        2004.
+
+    Attributes
+    ----------
+    shrinkage_ : float
+        The one used.
+    mean_ : float64 ``[D]``
+    scalings_ : float64 ``[D, K - 1]``
+        Directions that part the classes best, in which the covariance within classes is the unit matrix; the best first.
+    classes_ : array
+
+    Notes
+    -----
+    The paper does not say how its discriminant analysis copes with fewer faces than values (CK+ has 309 faces), where the covariance
+    within classes cannot be inverted. Shrinking it needs no free parameter. The covariance is that of all classes pooled, so a class of a
+    few faces does no harm. Distances between classes are those of ``sklearn.discriminant_analysis.LinearDiscriminantAnalysis(solver="lsqr",
+    shrinkage=shrinkage_)``; of 5,900 values, only one linear system is solved, or one of the size of the training set where that is
+    smaller.
+    """
+
+    def __init__(self, shrinkage: float | None = None) -> None:
+        self.shrinkage = shrinkage
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
+        """Find the directions and keep the training faces in them.
+
+        Parameters
+        ----------
+        X : float ``[N, D]``
+        y : array ``[N]``
+            Class names or numbers.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two classes, the faces of each class are all alike, the shrinkage is not in ``[0, 1]``, or it is 0 and
+            the covariance cannot be inverted.
+        """
+        X, y = check_X_y(X, y, dtype=[np.float32, np.float64])
+        if self.shrinkage is not None and not 0 <= self.shrinkage <= 1:
+            raise ValueError(f"shrinkage must be from 0 to 1, got {self.shrinkage}")
+        self.classes_, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"a classifier needs at least 2 classes, got {len(self.classes_)}")
+        self.n_features_in_ = X.shape[1]
+        means = np.stack([X[codes == k].mean(0, dtype=np.float64) for k in range(len(counts))])
+        self.mean_ = counts / len(X) @ means
+        between = ((means - self.mean_) * np.sqrt(counts / len(X))[:, None]).T  # [D, K]
+        solved = self._divide_by_within(X, codes, means, between)
+        spread, turn = np.linalg.eigh(between.T @ solved)
+        # K means span K - 1 directions; the least is rounding.
+        spread, turn = spread[:0:-1], turn[:, :0:-1]
+        keep = spread > 1e-10 * spread[0]
+        self.scalings_ = solved @ turn[:, keep] / np.sqrt(spread[keep])
+        self._nearest = KNeighborsClassifier(1).fit(self.transform(X), y)
+        return self
+
+    def _divide_by_within(self, X: np.ndarray, codes: np.ndarray, means: np.ndarray, between: np.ndarray) -> np.ndarray:
+        """The inverse of the shrunken covariance within classes, times ``between``."""
+        faces, values = X.shape
+        few = faces < values
+
+        def rows() -> Iterable[np.ndarray]:
+            for start in range(0, faces, _ROWS):
+                yield X[start : start + _ROWS] - means[codes[start : start + _ROWS]]
+
+        # Inner products of faces or of values, whichever are fewer: both have the same trace and norm.
+        if few:
+            centred = np.concatenate(list(rows()))
+            scatter, lengths = centred @ centred.T, np.einsum("nd,nd->n", centred, centred)
+        else:
+            scatter, lengths = np.zeros((values, values)), np.empty(0)
+            for part in rows():
+                scatter += part.T @ part
+                lengths = np.append(lengths, np.einsum("nd,nd->n", part, part))
+        mean = np.trace(scatter) / (faces * values)
+        if mean <= 1e-12 * np.square(means).mean():
+            raise ValueError("the faces of each class are all alike; discriminant analysis needs some spread within classes")
+        share = _ledoit_wolf(scatter, lengths, faces, values) if self.shrinkage is None else float(self.shrinkage)
+        self.shrinkage_ = share
+        if share == 1:
+            return between / mean
+        try:
+            if few and share > 0:  # Woodbury's identity
+                scatter[np.diag_indices(faces)] += share * mean * faces / (1 - share)
+                inner = cho_solve(cho_factor(scatter, overwrite_a=True), centred @ between)
+                return (between - centred.T @ inner) / (share * mean)
+            if few:
+                raise LinAlgError
+            scatter *= (1 - share) / faces
+            scatter[np.diag_indices(values)] += share * mean
+            return cho_solve(cho_factor(scatter, overwrite_a=True), between)
+        except LinAlgError as error:
+            raise ValueError(
+                f"the covariance of {values} values within classes cannot be inverted from {faces} faces with a shrinkage of {share:g}"
+            ) from error
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Project faces ``[N, D]`` on the directions: float64 ``[N, K - 1]``."""
+        check_is_fitted(self, "scalings_")
+        X = check_array(X, dtype=[np.float32, np.float64])
+        if X.shape[1] != self.n_features_in_:
+            raise ValueError(f"expected {self.n_features_in_} values a face, as in training, got {X.shape[1]}")
+        return X @ self.scalings_ - self.mean_ @ self.scalings_
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """The class of the training face nearest to each of ``[N, D]``."""
+        return self._nearest.predict(self.transform(X))
+
+
+def _ledoit_wolf(scatter: np.ndarray, lengths: np.ndarray, faces: int, values: int) -> float:
+    """The shrinkage of ``sklearn.covariance.ledoit_wolf_shrinkage`` from what is at hand.
+
+    ``lengths`` are squared, ``[faces]``: summed over all pairs of values, the products of squares are the squares of these.
+    """
+    square = np.einsum("ij,ij->", scatter, scatter) / faces**2
+    noise = (np.square(lengths).sum() / faces - square) / faces
+    distance = square - np.trace(scatter) ** 2 / (faces**2 * values)
+    return float(np.clip(noise / distance, 0, 1)) if distance > 0 else 1.0
+
+
+class RandomLabelDetector(ClassifierMixin, BaseEstimator):
+    """The naive emotion detector, which learns from random labels (Li & Deng 2019, section V-A).
+
+    Parameters
+    ----------
+    estimator : classifier, optional
+        Trained on the random labels; without one each face just gets a random label.
+    labels : {"uniform", "prior"}
+        Draw all classes alike, as the paper does, or as often as they occur in training.
+    random_state : int
+        Seed; the same one draws the same labels.
+
+    Attributes
+    ----------
+    classes_ : array
+    estimator_ : classifier
+        The trained one, where there is one.
+
+    Notes
+    -----
+    The paper gives each sample a uniform random label, and reports a score that depends on the descriptor. So the labels must go through a
+    classifier: it is trained on them, then tested on the true ones. Whatever it learns, 1 of K faces is expected to be right.
+    """
+
+    def __init__(self, estimator: BaseEstimator | None = None, labels: str = "uniform", random_state: int = 0) -> None:
+        self.estimator = estimator
+        self.labels = labels
+        self.random_state = random_state
+
+    def fit(self, X: np.ndarray, y: np.ndarray, **fit_params: Any) -> Self:
+        """Draw a label for each of ``X`` and train the estimator, if any, on them.
+
+        ``y`` only says which classes there are, and how often. ``fit_params`` go to the estimator. Raises ``ValueError`` for unknown
+        ``labels``.
+        """
+        if self.labels not in ("uniform", "prior"):
+            raise ValueError(f"labels must be 'uniform' or 'prior', got {self.labels!r}")
+        self.classes_, counts = np.unique(y, return_counts=True)
+        self._shares = counts / counts.sum() if self.labels == "prior" else np.full(len(counts), 1 / len(counts))
+        if self.estimator is not None:
+            self.estimator_ = clone(self.estimator).fit(X, self._draw(len(y), 0), **fit_params)
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """What the estimator says of ``X``, or a random label each."""
+        check_is_fitted(self, "classes_")
+        return self.estimator_.predict(X) if self.estimator is not None else self._draw(len(X), 1)
+
+    def _draw(self, count: int, stream: int) -> np.ndarray:
+        return np.random.default_rng([self.random_state, stream]).choice(self.classes_, count, p=self._shares)
