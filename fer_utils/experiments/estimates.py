@@ -200,7 +200,8 @@ class Results:
         for members in by_run.values():
             if members[0][2][0].seed is None:
                 continue
-            signature = tuple(sorted((weight, cell.metric, cell.faces) for weight, cell, _ in members))
+            # whether a cell is added or taken away does not matter to its spread
+            signature = min(tuple(sorted((sign * weight, cell.metric, cell.faces) for weight, cell, _ in members)) for sign in (1, -1))
             clusters.append((signature, sum(weight * np.array([m.value for m in found]) for weight, _, found in members)))
         ends = np.nanquantile(sum(drawn.values()), (0.025, 0.975)) if drawn else (math.nan, math.nan)
         faces = (float(ends[0]), float(ends[1]))
@@ -219,16 +220,14 @@ class _Parts:
 
 def _combine(part: _Parts, variances: Mapping[Any, tuple[float, int]]) -> Estimate:
     """Both errors and the interval."""
-    spread, weighted = 0.0, 0.0
-    for signature, values in part.clusters:
-        if signature not in variances:
-            spread = float("nan")
-            break
-        variance, df = variances[signature]
-        spread += variance / len(values)
-        weighted += (variance / len(values)) ** 2 / df
-    whole = part.variance + (0.0 if math.isnan(spread) else spread)
+    known = all(signature in variances for signature, _ in part.clusters)
+    shares: dict[Any, float] = {}  # of the variance, by pool
+    for signature, values in part.clusters if known else ():
+        shares[signature] = shares.get(signature, 0.0) + variances[signature][0] / len(values)
+    spread = sum(shares.values())
+    whole = part.variance + spread
+    weighted = sum(share**2 / variances[signature][1] for signature, share in shares.items())
     df = whole**2 / weighted if weighted > 0 else math.inf
     half = float(stats.t.ppf((1 + LEVEL) / 2, df)) * math.sqrt(whole)
-    errors = (math.sqrt(spread), math.sqrt(part.variance))
+    errors = (math.sqrt(spread) if known else math.nan, math.sqrt(part.variance))
     return Estimate(part.value, part.value - half, part.value + half, *errors, *part.faces, part.seeds, part.count)

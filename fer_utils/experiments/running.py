@@ -37,6 +37,8 @@ __all__ = ["ExperimentError", "execute_run", "run_experiment", "run_experiments"
 
 _PACKAGES = ("numpy", "scipy", "scikit-learn", "scikit-image", "pandas", "torch", "torchvision", "keras")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+#: How long a scheduler may take to answer.
+TIMEOUT_S = 20
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -388,7 +390,7 @@ def _open_pool(scheduler: str | None, workers: int | None) -> Iterator[_Execute]
             future.release()
 
     if scheduler is not None:
-        with Client(scheduler, timeout=20) as client:
+        with Client(scheduler, timeout=TIMEOUT_S) as client:
             yield execute
         return
     count = workers or 1

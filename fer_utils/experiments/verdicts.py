@@ -186,7 +186,7 @@ def _limit(estimate: Estimate) -> str:
     if math.isnan(estimate.seed_error):
         return "its spread over seeds is not known"
     if estimate.limit == "neither":
-        return "nothing in it was drawn"
+        return "neither seeds nor test faces move it"
     seeds = f"{estimate.seeds} seeds" if estimate.seeds else "no seeds"
     faces = f"{estimate.count:,} test faces" if estimate.count else "no test faces"
     return f"limited by the {estimate.limit} ({seeds}, {faces})"

@@ -9,6 +9,7 @@ import numpy as np
 from fer_utils.experiments import Outcome, Result, Run, score_outcome
 from fer_utils.labels import BASIC
 
+HERE = Path(__file__).resolve().parent
 TRUTH = np.repeat(np.arange(7), 60)
 #: How often each row is right.
 SKILLS = {"mSVM Gabor": 0.9, "mSVM HOG": 0.75, "mSVM LBP": 0.6, "mSVM shape": 0.45}
@@ -57,3 +58,17 @@ def count_up(task, steps, stop):
 
 def fail(task):
     raise RuntimeError("no luck")
+
+
+def environment():
+    """For another process that imports this module and the package."""
+    paths = [str(HERE.parents[1]), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def wait_for(condition, seconds=60):
+    """Wait until something is true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
