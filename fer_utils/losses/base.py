@@ -92,8 +92,8 @@ class EmbeddingLoss(nn.Module):
         embeddings : float ``[B, D]``
         labels : integer ``[B]``
         indices : int64 ``[B]``, optional
-            Which samples of the training set these are. Only :class:`~fer_utils.losses.LocalityPreservingLoss` reads them; the others
-            take them so that one training loop serves all.
+            Which samples of the training set these are. Only :class:`~fer_utils.losses.locality.LocalityPreservingLoss` reads them; the
+            others take them so that one training loop serves all.
 
         Returns
         -------

@@ -26,7 +26,7 @@ class IslandLoss(CenterLoss):
         How the alpha rule treats the terms between centres. ``"corrected"``: their derivative. ``"printed"``: Li et al. 2021, eq. 4, where
         the island term has ``lambda1 / (K - 1)`` instead of ``2 lambda1``: the same direction, ``2 (K - 1)`` times shorter.
     update, alpha, reduction, init_std
-        See :class:`~fer_utils.losses.CenterLoss`. ``reduction`` concerns the center loss alone.
+        See :class:`~fer_utils.losses.center.CenterLoss`. ``reduction`` concerns the center loss alone.
 
     Notes
     -----
@@ -86,7 +86,7 @@ class IsletsLoss(IslandLoss):
         so is 14 times too small for 7 classes. Its sum is read without ``k = j``, which would be 0/0, and the last
         bracket as inside the sum.
     update, alpha, reduction, init_std
-        See :class:`~fer_utils.losses.CenterLoss`; eq. 3 is the gradient of ``reduction="sum"``.
+        See :class:`~fer_utils.losses.center.CenterLoss`; eq. 3 is the gradient of ``reduction="sum"``.
 
     Notes
     -----

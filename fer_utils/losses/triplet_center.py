@@ -24,7 +24,7 @@ class TripletCenterLoss(LossWithCentres):
         of other classes that it disturbs, each part divided by 1 + the number of samples. ``"printed"``: Zhou et al., eq. 12 as it stands,
         which is the negative of that, so that every step moves a centre away from its class.
     update, alpha, init_std
-        See :class:`~fer_utils.losses.CenterLoss`; Zhou et al., 4.2, draw the centres with a deviation of 0.01.
+        See :class:`~fer_utils.losses.center.CenterLoss`; Zhou et al., 4.2, draw the centres with a deviation of 0.01.
     reduction : {"mean", "sum"}
         Eq. 9 is ``"sum"``.
 
