@@ -69,7 +69,8 @@ def test_neighbours_are_exact_among_many() -> None:
     assert torch.equal(order[found].sort(1).values, distances.topk(20, largest=False).indices.sort(1).values)
 
 
-def test_neighbours_are_exact_far_from_the_origin_of_space() -> None:
+@pytest.mark.parametrize("moved", [False, True], ids=["at once", "after a drift"])
+def test_neighbours_are_exact_far_from_the_origin_of_space(moved: bool) -> None:
     """Classes that have collapsed to a thousandth of their distance from 0: squared lengths and products alone would cancel."""
     labels = torch.arange(200) % 2
     features = 100 * draw(2, seed=1)[labels] + 0.1 * draw(200)
@@ -79,6 +80,8 @@ def test_neighbours_are_exact_far_from_the_origin_of_space() -> None:
     true = torch.cdist(features.double(), features.double()).where(labels[:, None] == labels, torch.inf).fill_diagonal_(torch.inf)
     assert not torch.equal(naive.topk(5, largest=False).indices.sort(1).values, true.topk(5, largest=False).indices.sort(1).values)
     loss = bank_of(labels, 5)
+    if moved:
+        loss.update_bank(draw(200, seed=2), torch.arange(200))
     loss.update_bank(features, torch.arange(200))
     value = loss.eval()(features, labels, torch.arange(200))
     assert float(value) == pytest.approx(plain(features, torch.arange(200), labels, memory, 5), rel=1e-4)
