@@ -54,9 +54,9 @@ class LocalityPreservingLoss(EmbeddingLoss):
     class: the mean of its first features, then of all, anew whenever half of the bank is newer than the last. So neighbours are exact, to
     float32 rounding, even among features that lie close together and far from 0, and half types are fine enough.
 
-    The bank takes ``4 N D`` bytes (98 MB for 12,271 features of 2,000 dimensions), half of it in a half type. In several processes each
-    holds all of it, and every step gathers the batch's features. Do not make the loss a part of the module that DistributedDataParallel
-    wraps, which would send the bank around at every step.
+    The bank takes ``4 N D`` bytes (98 MB for 12,271 features of 2,000 dimensions); half of it, and more time, in a half type. In several
+    processes each holds all of it, and every step gathers the batch's features. Do not make the loss a part of the module that
+    DistributedDataParallel wraps, which would send the bank around at every step.
     """
 
     def __init__(
