@@ -1,7 +1,7 @@
 """AlexNet, VGG and ResNet from torchvision, made fit for small faces and for any width.
 
-All are drawn as baseDCNN is (:func:`~fer_utils.models.base.initialise`), so that a comparison is one of architectures. Pooling rounds up,
-as in Caffe. ``width`` multiplies the channels of every layer but the input and the class scores.
+All are drawn as baseDCNN is (:func:`~fer_utils.models.base.initialise`), so that a comparison is one of architectures. Pooling without
+a margin rounds up, as in Caffe. ``width`` multiplies the channels of every layer but the input and the class scores.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _widen(module: nn.Module, width: float) -> None:
         elif isinstance(layer, nn.BatchNorm2d):
             setattr(module, name, nn.BatchNorm2d(round_width(layer.num_features, width)))
         elif isinstance(layer, nn.MaxPool2d):
-            layer.ceil_mode = True
+            layer.ceil_mode = not layer.padding
         else:
             _widen(layer, width)
 

@@ -95,6 +95,8 @@ def load_vgg_face(model: VGGFace, path: str | os.PathLike[str], *, last: str = "
         raise ValueError(f"last must be one of {', '.join(LAYERS)}, got {last!r}")
     if channels not in ("rgb", "bgr", None):
         raise ValueError(f"channels must be 'rgb' or 'bgr', got {channels!r}")
+    if not path.is_file():
+        raise ValueError(f"{path}: not found; expected {_EXPECTED}")
     if path.suffix == ".mat":
         found, channels = dict(_read_matconvnet(path)), channels or "rgb"
     elif path.suffix in (".pth", ".pt", ".safetensors"):
@@ -126,38 +128,30 @@ def load_vgg_face(model: VGGFace, path: str | os.PathLike[str], *, last: str = "
 def _read_matconvnet(path: Path) -> Iterator[tuple[str, tuple[torch.Tensor, torch.Tensor]]]:
     """Layers of a MatConvNet file; its convolutions are [height, width, inputs, outputs]."""
     try:
-        content = loadmat(path, variable_names=["layers"], struct_as_record=False, squeeze_me=True)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: not found; expected {_EXPECTED}") from error
+        content = loadmat(path, variable_names=["layers"], struct_as_record=False)
     except NotImplementedError as error:
         raise ValueError(f"{path}: a .mat file of version 7.3; save it again in MATLAB with -v7") from error
     except Exception as error:  # the reader raises many kinds on damaged files
         raise ValueError(f"{path}: cannot be read ({error}); expected {_EXPECTED}") from error
-    for layer in np.atleast_1d(content.get("layers", ())).flat:
-        name = getattr(layer, "name", None)
+    for cell in np.ravel(content.get("layers", ())):
+        layer = cell.flat[0] if isinstance(cell, np.ndarray) and cell.size else cell
+        name = "".join(np.ravel(getattr(layer, "name", "")))
         if name not in LAYERS:
             continue
         # either a list of two, or, in the oldest files, two fields
-        pair = layer.weights if hasattr(layer, "weights") else (getattr(layer, "filters", None), getattr(layer, "biases", None))
-        if len(pair) != 2 or any(part is None or np.asarray(part).dtype.kind != "f" for part in pair):
+        fields = [getattr(layer, field, None) for field in ("filters", "biases")]
+        pair = list(np.ravel(layer.weights)) if hasattr(layer, "weights") else fields
+        if len(pair) != 2 or any(getattr(part, "dtype", np.dtype(object)).kind != "f" for part in pair):
             raise ValueError(f"{path}: {name} has no weights and biases; expected {_EXPECTED}")
-        weight, bias = (np.asarray(part, dtype=np.float32) for part in pair)
-        # MATLAB, and the reader, drop axes of length 1: the last layers come as [inputs, outputs]
-        if weight.ndim == 4:
-            weight = weight.transpose(3, 2, 0, 1)
-        elif weight.ndim == 2:
-            weight = weight.T
-        else:
-            raise ValueError(f"{path}: {name} has weights of {weight.ndim} axes; expected 4, or 2 where the others have length 1")
-        yield str(name), (torch.from_numpy(np.ascontiguousarray(weight)), torch.from_numpy(bias.reshape(-1)))
+        weight, bias = (part.astype(np.float32) for part in pair)
+        weight = weight.reshape(weight.shape + (1,) * (4 - weight.ndim))  # MATLAB drops last axes of length 1
+        yield name, (torch.from_numpy(weight.transpose(3, 2, 0, 1).copy()), torch.from_numpy(bias.ravel()))
 
 
 def _read_state_dict(path: Path) -> Iterator[tuple[str, tuple[torch.Tensor, torch.Tensor]]]:
     """Layers of a state_dict, which may lie under ``state_dict`` and have been saved from a parallel module."""
     try:
         content: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: not found; expected {_EXPECTED}") from error
     except (SafetensorError, OSError, EOFError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         raise ValueError(f"{path}: cannot be read ({error}); expected {_EXPECTED}") from error
     except Exception as error:
