@@ -500,7 +500,8 @@ def _describe(
     """What a checkpoint belongs to, as JSON gives it back."""
     content = zlib.crc32(np.ascontiguousarray(images[:, :1].numpy()), zlib.crc32(faces.labels.tobytes()))
     described = {
-        **asdict(settings), "precision": precision, "model": {"name": model.name, **model.settings},
+        **asdict(settings), "precision": precision,
+        "model": model.name, **{f"model's {name}": value for name, value in model.settings.items()},
         "faces": f"{faces.name}, {len(faces)}, {content:08x}",
         "augment": getattr(augment, "__qualname__", type(augment).__name__),
         "metric_loss": None if metric_loss is None else repr(metric_loss),
