@@ -128,8 +128,8 @@ def test_two_processes_share_a_batch(tmp_path, one_thread):
     script, out = tmp_path / "train.py", tmp_path / "result"
     script.write_text(SCRIPT.format(root=str(ROOT), tests=str(Path(__file__).parent), out=str(out)))
     # Accelerate's name for "start several processes"; without GPUs they use gloo on the CPU
-    options = ["--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
-    command = [sys.executable, "-m", "accelerate.commands.launch", *options, str(script)]
+    options = ["--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *options, "--main_process_port=0", str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
