@@ -19,7 +19,7 @@ class FaceModel(nn.Module):
     Attributes
     ----------
     name : str
-        Key of :data:`fer_utils.models.MODELS`.
+        Key of ``fer_utils.models.MODELS``.
     settings : dict
         Arguments that build the same network again.
     num_classes, in_channels, input_size, embedding_size : int

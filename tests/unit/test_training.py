@@ -127,16 +127,23 @@ def test_an_infinite_loss_is_an_error():
 # -- one step -------------------------------------------------------------------------------------------------------------
 
 
-def test_one_step_is_sgd_with_the_papers_weight_decay():
+def test_the_defaults_are_the_papers():
+    paper = FitSettings()
+    assert (paper.steps, paper.batch_size, paper.optimizer, paper.learning_rate, paper.momentum) == (20_000, 64, "sgd", 0.01, 0.9)
+    assert [paper.learning_rate_at(step) for step in (4_999, 5_000, 17_999, 18_000)] == pytest.approx([0.01, 0.001, 0.001, 0.0001])
+    assert (paper.weight_decay, paper.last_weight_decay) == (0.0005, 0.0025)
+
+
+def test_one_step_is_sgd_with_a_weight_decay_for_each_layer():
     faces, model = make_faces(16), make_model()
     before = weights(model)
     images = prepare_images(center_crop(torch.tensor(faces.images), 24).numpy(), 1).float() / 255
     cross_entropy(model(images), torch.tensor(faces.labels)).backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     model.zero_grad()
-    fit(model, faces, FitSettings(**{**QUICK, "steps": 1}), augment=center)
+    fit(model, faces, FitSettings(**{**QUICK, "steps": 1, "weight_decay": 0.2, "last_weight_decay": 0.7}), augment=center)
     for name, after in model.state_dict().items():
-        decay = 0.0025 if name == "classifier.weight" else 0.0005 if name.endswith("weight") else 0.0
+        decay = 0.7 if name == "classifier.weight" else 0.2 if name.endswith("weight") else 0.0
         torch.testing.assert_close(after, before[name] - 0.01 * (gradients[name] + decay * before[name]), rtol=1e-4, atol=1e-7)
 
 
