@@ -113,5 +113,5 @@ def _read(path: Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any
             # a copy: the file may be replaced while its memory is mapped
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             return tensors, json.loads(metadata["content"])
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, RuntimeError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: cannot be read ({error}); expected {expected}") from error

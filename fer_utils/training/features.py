@@ -22,7 +22,7 @@ _CHUNK = 256
 def has_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is faster than float32 there: a processor with AVX512-BF16 or AMX, or a GPU that has it."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.get_device_capability(device) >= (8, 0)
     # not public; on a processor without these instructions torch computes bfloat16 too, but slowly
     asked = (getattr(torch.cpu, name, bool) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return device.type == "cpu" and any(ask() for ask in asked)

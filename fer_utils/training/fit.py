@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
@@ -245,20 +246,111 @@ def _make_accelerator() -> Accelerator:
 
 
 class _Run:
-    """The state of a training: all that a checkpoint holds."""
+    """A training at some step: what it is made of, all that a checkpoint holds, and how it goes on."""
 
     def __init__(
-        self, model: FaceModel, metric_loss: nn.Module | None, optimizer: torch.optim.Optimizer, settings: FitSettings, device: torch.device
+        self, model: FaceModel, faces: FaceDataset, settings: FitSettings, augment: Augmentation, metric_loss: nn.Module | None,
+        accelerator: Accelerator,
     ) -> None:
-        self.model, self.metric_loss, self.optimizer = model, metric_loss, optimizer
+        self.model, self.settings, self.augment, self.metric_loss, self.accelerator = model, settings, augment, metric_loss, accelerator
+        self.classes, device = faces.classes, accelerator.device
+        self.bfloat16 = settings.precision == "bfloat16" or (settings.precision == "auto" and has_bfloat16(device))
+        self.images = prepare_images(faces.images, model.in_channels, model.image_size)
+        if min(self.images.shape[2:]) < model.input_size:
+            problem = f"{faces.name} has images of {'x'.join(map(str, self.images.shape[2:]))}, the network takes {model.input_size}"
+            raise ValueError(f"{problem}; set its image_size to enlarge them")
+        self.made_for = _describe(self, faces)
+        self.images, self.labels = self.images.to(device), torch.tensor(faces.labels, device=device)
+        self.positions, self.held_back = torch.arange(len(faces)), None
+        if settings.validation_share:
+            split = validation_split(faces, settings.validation_share, settings.seed)
+            self.positions, self.held_back = torch.tensor(split.train), torch.tensor(split.test)
+        self.order = _Order(faces.labels[self.positions.numpy()], settings)
+
+        model.to(device, memory_format=torch.channels_last)
+        if metric_loss is not None:
+            metric_loss.to(device).train()
+        self.takes_indices = metric_loss is not None and "indices" in inspect.signature(metric_loss.forward).parameters
+        self.optimizer = _make_optimizer(model, metric_loss, settings)
         self.losses = torch.zeros(settings.steps, device=device)
-        self.step, self.seconds, self.done = 0, 0.0, False
+        self.step, self.seconds, self.done, self.checked = 0, 0.0, False, 0
         self.validations: list[dict[str, float]] = []
         self.best_step: int | None = None
         self.best: dict[str, torch.Tensor] = {}
 
-    def save(self, path: Path, made_for: dict[str, Any]) -> None:
+    @property
+    def precision(self) -> str:
+        """What activations are computed in."""
+        return "bfloat16" if self.bfloat16 else "float32"
+
+    # -- training
+
+    def prepare(self) -> None:
+        """Share the network among the processes, once the weights are those to start from."""
+        self.supervised = self.accelerator.prepare_model(_Supervised(self.model))
+        if self.accelerator.num_processes > 1 and self.metric_loss is not None:
+            for tensor in self.metric_loss.state_dict().values():
+                broadcast(tensor)
+
+    def train(self) -> None:
+        """Take one step."""
+        settings, accelerator, step = self.settings, self.accelerator, self.step
+        share = settings.batch_size // accelerator.num_processes
+        mine = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
+        where = self.positions[self.order.batch(step)].to(accelerator.device)
+        generator = torch.Generator().manual_seed(_seed(settings.seed, _AUGMENTATION, step))
+        batch = self.augment(self.images.index_select(0, where), generator, self.model.input_size)[mine]
+        where = where[mine]
+        labels = self.labels.index_select(0, where)
+        torch.manual_seed(_seed(settings.seed, _DROPOUT, step, accelerator.process_index))
+        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=self.bfloat16):
+            features, scores = self.supervised(scale_pixels(batch, accelerator.device))
+        loss = cross_entropy(scores.float(), labels)
+        if self.metric_loss is not None:
+            extra = {"indices": where} if self.takes_indices else {}
+            loss = loss + settings.metric_weight * self.metric_loss(features.float(), labels, **extra)
+        self.optimizer.zero_grad()
+        accelerator.backward(loss)
+        if accelerator.num_processes > 1 and self.metric_loss is not None:
+            for parameter in self.metric_loss.parameters():
+                if parameter.grad is not None:  # harmless where the loss has averaged them already
+                    parameter.grad = accelerator.reduce(parameter.grad, "mean")
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate_at(step)
+        self.optimizer.step()
+        self.losses[step] = accelerator.reduce(loss.detach(), "mean")
+        self.step += 1
+        self.done = self.step == settings.steps
+
+    def validate(self) -> None:
+        """Measure the held-back faces, keep the weights if they are the best, and end if they have not been for too long."""
+        self.check_losses()
+        part = self.held_back[self.accelerator.process_index :: self.accelerator.num_processes]
+        counts = np.zeros((self.model.num_classes,) * 2, np.int64)
+        if len(part):
+            scores = run_batches(self.model, self.model, self.images[part.to(self.images.device)], 256, self.bfloat16)
+            counts += count_confusions(self.labels.cpu()[part].numpy(), scores.argmax(1).numpy(), range(self.model.num_classes))
+        counts = self.accelerator.reduce(torch.as_tensor(counts, device=self.images.device), "sum").cpu().numpy()
+        values = {name: float(compute_metric(name, counts, self.classes)) for name in _MONITORS}
+        self.validations.append({"step": self.step, **values})
+        if all(values[self.settings.monitor] > earlier[self.settings.monitor] for earlier in self.validations[:-1]):
+            self.best_step, self.best = self.step, {name: value.clone() for name, value in self.model.state_dict().items()}
+        since_best = sum(entry["step"] > self.best_step for entry in self.validations)
+        self.done |= self.settings.patience is not None and since_best >= self.settings.patience
+
+    def check_losses(self) -> None:
+        """Raise if a loss since the last check is not finite."""
+        wrong = (~self.losses[self.checked : self.step].isfinite()).nonzero()
+        if len(wrong):
+            problem = f"the loss of step {self.checked + int(wrong[0]) + 1} is not finite"
+            raise ArithmeticError(f"{problem}; try a smaller learning_rate ({self.settings.learning_rate:g}) or metric_weight")
+        self.checked = self.step
+
+    # -- on disk
+
+    def save(self, path: Path) -> None:
         """Write everything, in one file."""
+        self.check_losses()
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         if self.metric_loss is not None:
@@ -267,15 +359,15 @@ class _Run:
             tensors |= {f"optimizer.{number}.{name}": value for name, value in slots.items() if value is not None}
         tensors["losses"] = self.losses
         content = {name: getattr(self, name) for name in ("step", "seconds", "done", "validations", "best_step")}
-        write_state(path, tensors, {**content, "made_for": made_for})
+        write_state(path, tensors, {**content, "made_for": self.made_for})
 
-    def load(self, path: Path, made_for: dict[str, Any]) -> None:
+    def load(self, path: Path) -> None:
         """Take up what :meth:`save` wrote, if it was made for the same."""
         tensors, content = read_state(path)
         before = content.pop("made_for")
-        for name in sorted({*before, *made_for}):
-            if before.get(name) != made_for.get(name):
-                change = f"{name} was {before.get(name)!r} and is now {made_for.get(name)!r}"
+        for name in sorted({*before, *self.made_for}):
+            if before.get(name) != self.made_for.get(name):
+                change = f"{name} was {before.get(name)!r} and is now {self.made_for.get(name)!r}"
                 raise ValueError(f"{path}: of another training ({change}); expected a checkpoint of this one; delete it to start anew")
         parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "metric_loss": {}, "optimizer": {}}
         for name, value in tensors.items():
@@ -293,6 +385,7 @@ class _Run:
         self.losses.copy_(tensors["losses"])
         for name, value in content.items():
             setattr(self, name, value)
+        self.checked = self.step
 
     def _load_optimizer(self, slots: dict[str, torch.Tensor]) -> None:
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
@@ -363,124 +456,48 @@ def fit(
     """
     _check_faces(model, faces)
     accelerator = accelerator or _make_accelerator()
-    device, processes = accelerator.device, accelerator.num_processes
-    if settings.batch_size % processes:
-        raise ValueError(f"{processes} processes cannot share batches of {settings.batch_size}; batch_size must be a multiple of them")
-    metric_loss = metric_loss if settings.metric_weight else None
-    bfloat16 = settings.precision == "bfloat16" or (settings.precision == "auto" and has_bfloat16(device))
-    precision = "bfloat16" if bfloat16 else "float32"
-
-    images = prepare_images(faces.images, model.in_channels, model.image_size)
-    if min(images.shape[2:]) < model.input_size:
-        shape = "x".join(map(str, images.shape[2:]))
-        raise ValueError(f"{faces.name} has images of {shape}, the network takes {model.input_size}; set its image_size to enlarge them")
-    labels = torch.tensor(faces.labels)
-    held_back = None
-    positions = torch.arange(len(faces))
-    if settings.validation_share:
-        split = validation_split(faces, settings.validation_share, settings.seed)
-        positions, held_back = torch.tensor(split.train), torch.tensor(split.test)
-    order = _Order(faces.labels[positions.numpy()], settings)
-
-    model.to(device, memory_format=torch.channels_last)
-    if metric_loss is not None:
-        metric_loss.to(device).train()
-    run = _Run(model, metric_loss, _make_optimizer(model, metric_loss, settings), settings, device)
+    if settings.batch_size % accelerator.num_processes:
+        problem = f"{accelerator.num_processes} processes cannot share batches of {settings.batch_size}"
+        raise ValueError(f"{problem}; batch_size must be a multiple of their number")
+    run = _Run(model, faces, settings, augment, metric_loss if settings.metric_weight else None, accelerator)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
-        made_for = _describe(model, faces, images, settings, augment, metric_loss, precision)
         if path.exists():
-            run.load(path, made_for)
+            run.load(path)
+        accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             for left in path.parent.glob(f"{path.name}.*.part"):  # of a run that was killed while it wrote
                 left.unlink(missing_ok=True)
-        accelerator.wait_for_everyone()
-    supervised = accelerator.prepare_model(_Supervised(model))
-    images, labels = images.to(device), labels.to(device)
-    share = settings.batch_size // processes
-    mine = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
-    takes_indices = metric_loss is not None and "indices" in inspect.signature(metric_loss.forward).parameters
-
-    def train_step(step: int) -> torch.Tensor:
-        where = positions[order.batch(step)].to(device)
-        generator = torch.Generator().manual_seed(_seed(settings.seed, _AUGMENTATION, step))
-        batch = augment(images.index_select(0, where), generator, model.input_size)[mine]
-        where = where[mine]
-        target = labels.index_select(0, where)
-        torch.manual_seed(_seed(settings.seed, _DROPOUT, step, accelerator.process_index))
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            features, scores = supervised(scale_pixels(batch, device))
-        loss = cross_entropy(scores.float(), target)
-        if metric_loss is not None:
-            extra = {"indices": where} if takes_indices else {}
-            loss = loss + settings.metric_weight * metric_loss(features.float(), target, **extra)
-        run.optimizer.zero_grad()
-        accelerator.backward(loss)
-        if processes > 1 and metric_loss is not None:
-            for parameter in metric_loss.parameters():
-                if parameter.grad is not None:  # harmless where the loss has averaged them already
-                    parameter.grad = accelerator.reduce(parameter.grad, "mean")
-        for group in run.optimizer.param_groups:
-            group["lr"] = settings.learning_rate_at(step)
-        run.optimizer.step()
-        return accelerator.reduce(loss.detach(), "mean") if processes > 1 else loss.detach()
-
-    def validate() -> None:
-        part = held_back[accelerator.process_index :: processes]
-        guesses = run_batches(model, model, images[part.to(device)], 256, bfloat16).argmax(1) if len(part) else part
-        counts = count_confusions(labels.cpu()[part].numpy(), guesses.numpy(), range(model.num_classes)) if len(part) else 0
-        counts = torch.as_tensor(counts + np.zeros((model.num_classes,) * 2, np.int64), device=device)
-        counts = (accelerator.reduce(counts) if processes > 1 else counts).cpu().numpy()
-        values = {name: float(compute_metric(name, counts, faces.classes)) for name in _MONITORS}
-        run.validations.append({"step": run.step, **values})
-        if all(values[settings.monitor] > earlier[settings.monitor] for earlier in run.validations[:-1]):
-            run.best_step, run.best = run.step, {name: value.clone() for name, value in model.state_dict().items()}
-        since_best = sum(entry["step"] > run.best_step for entry in run.validations)
-        run.done |= settings.patience is not None and since_best >= settings.patience
+    run.prepare()
 
     saved = shown = time.monotonic()
     begun = saved - run.seconds
-    checked = run.step
-
-    def check_losses() -> None:
-        nonlocal checked
-        wrong = (~run.losses[checked : run.step].isfinite()).nonzero()
-        if len(wrong):
-            problem = f"the loss of step {checked + int(wrong[0]) + 1} is not finite"
-            raise ArithmeticError(f"{problem}; try a smaller learning_rate ({settings.learning_rate:g}) or metric_weight")
-        checked = run.step
-
     show = progress and accelerator.is_main_process
-    devices = [device] if device.type == "cuda" else []
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     model.train()
     with (
-        torch.random.fork_rng(devices), torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=True),
+        torch.random.fork_rng(devices), torch.backends.cudnn.flags(enabled=True, deterministic=True),
         tqdm(total=settings.steps, initial=run.step, desc="training", unit="step", leave=False, disable=None if show else True) as bar,
     ):
         while not run.done:
-            run.losses[run.step] = train_step(run.step)
-            run.step += 1
-            run.done = run.step == settings.steps
-            if held_back is not None and (run.step % settings.validate_every == 0 or run.done):
-                check_losses()
-                validate()
+            run.train()
+            if run.held_back is not None and (run.done or run.step % settings.validate_every == 0):
+                run.validate()
             now = time.monotonic()
             if path is not None and accelerator.is_main_process and (run.done or now - saved >= checkpoint_seconds):
-                check_losses()
                 run.seconds = now - begun
-                run.save(path, made_for)
+                run.save(path)
                 saved = time.monotonic()
-            if show and not bar.disable and now - shown >= _BAR_SECONDS:
+            if not bar.disable and now - shown >= _BAR_SECONDS:
                 bar.set_postfix(loss=f"{float(run.losses[run.step - 1]):.3f}", refresh=False)
                 bar.update(run.step - bar.n)
                 shown = now
-        check_losses()
-    run.seconds = max(run.seconds, time.monotonic() - begun)
-    if held_back is not None:
+    run.check_losses()
+    seconds = max(run.seconds, time.monotonic() - begun)
+    if run.held_back is not None:
         model.load_state_dict(run.best)
     model.eval()
-    losses = run.losses[: run.step].cpu().numpy()
-    return History(losses, tuple(run.validations), run.best_step, run.seconds, precision)
+    return History(run.losses[: run.step].cpu().numpy(), tuple(run.validations), run.best_step, seconds, run.precision)
 
 
 def _check_faces(model: FaceModel, faces: FaceDataset) -> None:
@@ -493,17 +510,14 @@ def _check_faces(model: FaceModel, faces: FaceDataset) -> None:
         raise ValueError(f"{faces.name} has {len(faces.classes)} classes, the network {model.num_classes}")
 
 
-def _describe(
-    model: FaceModel, faces: FaceDataset, images: torch.Tensor, settings: FitSettings, augment: Augmentation, metric_loss: nn.Module | None,
-    precision: str,
-) -> dict[str, Any]:
+def _describe(run: _Run, faces: FaceDataset) -> dict[str, Any]:
     """What a checkpoint belongs to, as JSON gives it back."""
-    content = zlib.crc32(np.ascontiguousarray(images[:, :1].numpy()), zlib.crc32(faces.labels.tobytes()))
+    content = zlib.crc32(np.ascontiguousarray(run.images[:, :1].numpy()), zlib.crc32(faces.labels.tobytes()))
     described = {
-        **asdict(settings), "precision": precision,
-        "model": model.name, **{f"model's {name}": value for name, value in model.settings.items()},
+        **asdict(run.settings), "precision": run.precision,
+        "model": run.model.name, **{f"model's {name}": value for name, value in run.model.settings.items()},
         "faces": f"{faces.name}, {len(faces)}, {content:08x}",
-        "augment": getattr(augment, "__qualname__", type(augment).__name__),
-        "metric_loss": None if metric_loss is None else repr(metric_loss),
+        "augment": getattr(run.augment, "__qualname__", type(run.augment).__name__),
+        "metric_loss": None if run.metric_loss is None else repr(run.metric_loss),
     }
     return json.loads(json.dumps(described))
