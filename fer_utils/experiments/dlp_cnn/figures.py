@@ -1,0 +1,224 @@
+"""Sweeps, convergence and intensity: Figures 8 to 10 of Li & Deng 2019.
+
+The paper chose lambda and k, and drew its curves, on the test faces. So do these, to be compared; nothing else uses what they find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from ...datasets.base import FaceDataset
+from ...recipes.dlp_cnn import DLPCNN
+from ...training import extract_features
+from ..faces import find_roles
+from ..registry import Outcome, Result, Run, Setup, Task, register_experiment, score_outcome
+from .networks import RIVALS, Trace, load_faces, name_file, read_network, read_trace, train_network
+from .tables import average_pieces
+
+__all__ = ["correlate_intensity", "measure_convergence", "measure_intensity", "measure_kept", "measure_setting"]
+
+_TABLE, _SWEEP = "dlp-cnn/table-6", "dlp-cnn/figure-8"
+_SEEDS = {"book": 2, "paper": 2}
+#: Classes of which Fig. 9 says that they are ordered by intensity.
+_ORDERED = ("surprise", "fear", "happiness", "sadness", "anger")
+_DRAWS = 200
+
+
+# -- Figure 8 -------------------------------------------------------------------------------------------------------------
+
+
+@register_experiment(_SWEEP, seeds=_SEEDS, needs=(_TABLE,))
+def plan_figure_8(setup: Setup) -> list[Run]:
+    """Lambda at the paper's k, and k at the paper's lambda; the networks of Table VI are two of the points."""
+    if "basic" not in setup.roles:
+        return []
+    recipe = DLPCNN().at(setup.profile)
+    paper = {"weight": recipe.weight, "neighbours": recipe.neighbours}
+    whole = recipe.as_arguments()
+    runs = []
+    for seed in setup.seeds:
+        for method, rows in {"baseDCNN": ["lambda 0"], "DLP-CNN": [f"lambda {recipe.weight:g}", f"k {recipe.neighbours}"]}.items():
+            runs.append(Run(", ".join(rows), measure_kept, {"method": method, "rows": rows, "recipe": whole}, seed))
+        settings = {f"lambda {weight:g}": {"weight": weight} for weight in recipe.weights}
+        settings |= {f"k {count}": {"neighbours": count} for count in recipe.neighbourhoods}
+        for row, changes in settings.items():
+            runs.append(Run(row, measure_setting, {"method": "DLP-CNN", "row": row, **paper, **changes, "recipe": whole}, seed))
+    return runs
+
+
+def measure_kept(task: Task, method: str, rows: list[str], recipe: dict[str, Any]) -> list[Outcome]:
+    """Score what a network of Table VI itself said of the test faces, as the rows of a sweep."""
+    test = load_faces(task, "basic", DLPCNN(**recipe)).test
+    trace = read_trace(task, _TABLE, name_file(method, task.seed or 0, "npz"))
+    return [_score(row, test, trace) for row in rows]
+
+
+def measure_setting(task: Task, method: str, row: str, weight: float, neighbours: int, recipe: dict[str, Any]) -> Result:
+    """Train a network with another lambda or k, and score what it says itself.
+
+    Parameters
+    ----------
+    task : Task
+    method : {"DLP-CNN", "center loss"}
+    row : str
+    weight, neighbours : float and int
+        Lambda and k.
+    recipe : dict
+        Of :class:`~fer_utils.recipes.dlp_cnn.DLPCNN`.
+    """
+    settings = DLPCNN(**recipe)
+    faces = load_faces(task, "basic", settings)
+    _, trace = train_network(task, faces, method, settings, weight=weight, neighbours=neighbours)
+    return Result([_score(row, faces.test, trace)], {name_file(row, task.seed or 0, "npz"): trace.pack()})
+
+
+def _score(row: str, test: FaceDataset, trace: Trace) -> Outcome:
+    return score_outcome(row, "basic", test.labels, trace.guess, test.classes, people=test.identities)
+
+
+# -- Figure 10 ------------------------------------------------------------------------------------------------------------
+
+
+@register_experiment("dlp-cnn/figure-10", seeds=_SEEDS, needs=(_TABLE, _SWEEP))
+def plan_figure_10(setup: Setup) -> list[Run]:
+    """DLP-CNN and center loss on the way, and over lambda; only center loss off the paper's lambda is trained here."""
+    if "basic" not in setup.roles:
+        return []
+    recipe = DLPCNN().at(setup.profile)
+    whole = recipe.as_arguments()
+    runs = []
+    for seed in setup.seeds:
+        for method in RIVALS:
+            runs.append(Run(method, measure_convergence, {"method": method, "recipe": whole}, seed))
+        for method in RIVALS:
+            row = f"{method} lambda 0"
+            runs.append(Run(row, measure_kept, {"method": "baseDCNN", "rows": [row], "recipe": whole}, seed))
+            for weight in recipe.rival_weights:
+                row = f"{method} lambda {weight:g}"
+                arguments = {"method": method, "row": row, "recipe": whole}
+                if weight == recipe.weight:
+                    runs.append(Run(row, measure_kept, {"method": method, "rows": [row], "recipe": whole}, seed))
+                elif method == "DLP-CNN":
+                    runs.append(Run(row, measure_swept, {"row": row, "swept": f"lambda {weight:g}", "recipe": whole}, seed))
+                else:
+                    runs.append(Run(row, measure_setting, {**arguments, "weight": weight, "neighbours": recipe.neighbours}, seed))
+    return runs
+
+
+def measure_swept(task: Task, row: str, swept: str, recipe: dict[str, Any]) -> list[Outcome]:
+    """Score a network of Fig. 8 once more, under the name that Fig. 10 gives it."""
+    test = load_faces(task, "basic", DLPCNN(**recipe)).test
+    return [_score(row, test, read_trace(task, _SWEEP, name_file(swept, task.seed or 0, "npz")))]
+
+
+def measure_convergence(task: Task, method: str, recipe: dict[str, Any]) -> list[Outcome]:
+    """Measure how wrong a network of Table VI was on the way.
+
+    Returns
+    -------
+    list of Outcome
+        The row ``<method>``, whose ``mean test error`` is over the points of the curve; series ``test error``, a point every
+        ``watch_every`` iterations, and ``loss``.
+    """
+    test = load_faces(task, "basic", DLPCNN(**recipe)).test
+    trace = read_trace(task, _TABLE, name_file(method, task.seed or 0, "npz"))
+    each = trace.wrong.mean(0)
+    people = np.arange(len(each)) if test.identities is None else np.unique(test.identities, return_inverse=True)[1]
+    error = float(np.sqrt(np.square(np.bincount(people, each - each.mean())).sum()) / len(each))  # faces of a person are alike
+    series = {"test error": trace.wrong.mean(1).tolist(), "loss": average_pieces(trace.losses)}
+    return [
+        score_outcome(
+            method, "basic", test.labels, trace.guess, test.classes, people=test.identities, series=series,
+            metrics={"mean test error": float(each.mean())}, errors={"mean test error": error},
+        )
+    ]
+
+
+# -- Figure 9 -------------------------------------------------------------------------------------------------------------
+
+
+@register_experiment("dlp-cnn/figure-9", needs=(_TABLE,))
+def plan_figure_9(setup: Setup) -> list[Run]:
+    """Only where the intensity of an expression is known, which is on FACSynth."""
+    if find_roles(setup.dataset).get("basic") != "facsynth-basic":
+        return []
+    recipe = DLPCNN().at(setup.profile).as_arguments()
+    rows = {"softmax": "baseDCNN", "center loss": "center loss", "DLP-CNN": "DLP-CNN"}
+    return [
+        Run(row, measure_intensity, {"row": row, "method": method, "recipe": recipe}, seed)
+        for seed in setup.seeds for row, method in rows.items()
+    ]
+
+
+def correlate_intensity(distances: np.ndarray, intensities: np.ndarray, people: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """Spearman's rank correlation, with its standard error by drawing people anew.
+
+    Parameters
+    ----------
+    distances, intensities : float ``[N]``
+    people : int ``[N]``
+    seed : int
+
+    Returns
+    -------
+    float, float
+        Correlation in [-1, 1] and standard error.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than three faces, or either does not vary.
+    """
+    if len(distances) < 3 or np.ptp(distances) == 0 or np.ptp(intensities) == 0:
+        raise ValueError(f"a rank correlation needs three faces that differ, got {len(distances)} faces")
+    groups = [np.flatnonzero(people == person) for person in np.unique(people)]
+    drawn = [rows for rows in _draw(groups, np.random.default_rng(seed)) if np.ptp(intensities[rows]) and np.ptp(distances[rows])]
+    found = [spearmanr(distances[rows], intensities[rows]).statistic for rows in drawn]
+    return float(spearmanr(distances, intensities).statistic), float(np.std(found))
+
+
+def _draw(groups: list[np.ndarray], rng: np.random.Generator) -> Iterator[np.ndarray]:
+    for _ in range(_DRAWS):
+        yield np.concatenate([groups[i] for i in rng.integers(len(groups), size=len(groups))])
+
+
+def measure_intensity(task: Task, row: str, method: str, recipe: dict[str, Any]) -> list[Outcome]:
+    """Measure whether features lie farther out the stronger the expression is.
+
+    The paper says "from center to periphery" of a picture in two dimensions. Here all features of the trained network are used; the centre
+    is the mean of the training faces' class means. The distance from the mean of the neutral training faces is measured as well.
+
+    Parameters
+    ----------
+    task : Task
+    row : {"softmax", "center loss", "DLP-CNN"}
+    method : str
+        The network of Table VI.
+    recipe : dict
+        Of :class:`~fer_utils.recipes.dlp_cnn.DLPCNN`.
+
+    Returns
+    -------
+    list of Outcome
+        For each class ``intensity correlation <class>`` and ``intensity correlation from neutral <class>``, over the test faces.
+    """
+    settings = DLPCNN(**recipe)
+    faces = load_faces(task, "basic", settings)
+    model = read_network(task, method)
+    train, test = faces.train, faces.test
+    features = extract_features(model, train.images)
+    means = np.stack([features[train.labels == c].mean(0) for c in range(len(faces.classes))])
+    centres = {"": means.mean(0), "from neutral ": means[faces.classes.index("neutral")]}
+    shown, intensity, people = extract_features(model, test.images), test.truth["intensity"].to_numpy(), test.identities
+    metrics, errors = {}, {}
+    for name in _ORDERED:
+        rows = test.labels == faces.classes.index(name)
+        for word, centre in centres.items():
+            key = f"intensity correlation {word}{name}"
+            distances = np.linalg.norm(shown[rows] - centre, axis=1)
+            metrics[key], errors[key] = correlate_intensity(distances, intensity[rows], people[rows])
+    return [Outcome(row, "basic", metrics, errors=errors)]

@@ -1,0 +1,225 @@
+"""Deep features and classifiers on them: Tables VI to IX and section V-C of Li & Deng 2019."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ...datasets.base import FaceDataset
+from ...recipes.dlp_cnn import DLPCNN
+from ...splits import Split, predefined, subject_kfold, validation_split
+from ...training import FitSettings, extract_features, fit
+from ..faces import find_roles
+from ..registry import Outcome, Result, Run, Setup, Task, register_experiment, score_outcome
+from .networks import (
+    METHODS,
+    RIVALS,
+    build_network,
+    classify_features,
+    load_faces,
+    make_loss,
+    name_file,
+    read_network,
+    read_trace,
+    save_network,
+    train_network,
+)
+
+__all__ = ["measure_confusion", "measure_network", "measure_time", "measure_transfer"]
+
+_TABLE = "dlp-cnn/table-6"
+_OMITTED = "its weights, learned on other images, cannot be had; see the row of the same network trained from scratch on these faces"
+#: Networks whose weights are kept.
+_KEPT = ("baseDCNN", "center loss", "DLP-CNN")
+#: Where people are known and the owners define no parts.
+_BY_PEOPLE = ("lab", "mmi")
+
+
+@register_experiment(_TABLE, omits=dict.fromkeys(("mSVM VGG", "mSVM AlexNet", "LDA VGG", "LDA AlexNet"), _OMITTED))
+def plan_table_6(setup: Setup) -> list[Run]:
+    """One training a method and seed, and both classifiers on its features of both sets."""
+    if "basic" not in setup.roles:
+        return []
+    roles = [role for role in ("basic", "compound") if role in setup.roles]
+    recipe = DLPCNN().at(setup.profile).as_arguments()
+    return [
+        Run(method, measure_network, {"method": method, "roles": roles, "recipe": recipe}, seed)
+        for seed in setup.seeds for method in METHODS
+    ]
+
+
+def measure_network(task: Task, method: str, roles: list[str], recipe: dict[str, Any]) -> Result:
+    """Train a network on basic emotions, and classify the features that it computes of basic and of compound ones.
+
+    Parameters
+    ----------
+    task : Task
+    method : str
+        Of :data:`~fer_utils.experiments.dlp_cnn.networks.METHODS`.
+    roles : list of str
+        Of the faces.
+    recipe : dict
+        Of :class:`~fer_utils.recipes.dlp_cnn.DLPCNN`.
+
+    Returns
+    -------
+    Result
+        Rows ``mSVM <method>`` and ``LDA <method>``; and ``<method>``, which is what the network itself says, with its curves. Files: a
+        trace, and for one of the paper's own three networks the weights.
+    """
+    settings = DLPCNN(**recipe)
+    basic = load_faces(task, "basic", settings)
+    model, trace = train_network(task, basic, method, settings)
+    test = basic.test
+    outcomes = [
+        score_outcome(
+            method, "basic", test.labels, trace.guess, test.classes, people=test.identities,
+            series={"test error": trace.wrong.mean(1).tolist(), "loss": average_pieces(trace.losses)},
+        )
+    ]
+    guesses: dict[str, np.ndarray] = {}
+    for role in roles:
+        faces = basic if role == "basic" else load_faces(task, role, settings)
+        train, test = faces.train, faces.test
+        found, C = classify_features(extract_features(model, train.images), train, extract_features(model, test.images), settings)
+        for name, guess in found.items():
+            guesses[f"{name} {role}"] = guess.astype(np.int8)
+            series = {"C": [C]} if name == "mSVM" else {}
+            outcomes.append(
+                score_outcome(f"{name} {method}", role, test.labels, guess, test.classes, people=test.identities, series=series)
+            )
+    files = {name_file(method, task.seed or 0, "npz"): type(trace)(trace.guess, trace.losses, trace.wrong, guesses).pack()}
+    if method in _KEPT:
+        files[name_file(method, task.seed or 0, "safetensors")] = save_network(task, model, method, recipe)
+    return Result(outcomes, files)
+
+
+def average_pieces(values: np.ndarray, pieces: int = 100) -> list[float]:
+    """Means of a curve's successive pieces, to be kept or drawn."""
+    return [float(piece.mean()) for piece in np.array_split(values, min(pieces, len(values)))]
+
+
+# -- Tables VII and VIII --------------------------------------------------------------------------------------------------
+
+
+def _plan_confusion(setup: Setup, role: str) -> list[Run]:
+    if role not in setup.roles or "basic" not in setup.roles:
+        return []
+    recipe = DLPCNN().at(setup.profile).as_arguments()
+    return [Run("DLP-CNN", measure_confusion, {"role": role, "recipe": recipe}, seed) for seed in setup.seeds]
+
+
+@register_experiment("dlp-cnn/table-7", needs=(_TABLE,))
+def plan_table_7(setup: Setup) -> list[Run]:
+    """The confusion matrix of basic emotions, from Table VI's predictions."""
+    return _plan_confusion(setup, "basic")
+
+
+@register_experiment("dlp-cnn/table-8", needs=(_TABLE,))
+def plan_table_8(setup: Setup) -> list[Run]:
+    """The confusion matrix of compound emotions, from Table VI's predictions."""
+    return _plan_confusion(setup, "compound")
+
+
+def measure_confusion(task: Task, role: str, recipe: dict[str, Any]) -> list[Outcome]:
+    """Take the predictions of DLP-CNN's features and the SVM; the ledger keeps them as a confusion matrix."""
+    test = load_faces(task, role, DLPCNN(**recipe)).test
+    guess = read_trace(task, _TABLE, name_file("DLP-CNN", task.seed or 0, "npz")).guesses[f"mSVM {role}"]
+    return [score_outcome("mSVM DLP-CNN", role, test.labels, guess, test.classes, people=test.identities)]
+
+
+# -- Table IX -------------------------------------------------------------------------------------------------------------
+
+
+@register_experiment("dlp-cnn/table-9", needs=(_TABLE,))
+def plan_table_9(setup: Setup) -> list[Run]:
+    """The features of Table VI's networks, as they are, on the faces of other databases."""
+    recipe = DLPCNN().at(setup.profile).as_arguments()
+    roles = [role for role in (*_BY_PEOPLE, "film") if role in setup.roles and "basic" in setup.roles]
+    return [
+        Run(f"{method} {role}", measure_transfer, {"method": method, "role": role, "recipe": recipe}, seed)
+        for role in roles for seed in setup.seeds for method in reversed(_KEPT)
+    ]
+
+
+def measure_transfer(task: Task, method: str, role: str, recipe: dict[str, Any]) -> list[Outcome]:
+    """Classify another database's faces by the features of a network that has not seen it; only the SVM learns from it.
+
+    Parameters
+    ----------
+    task : Task
+    method : str
+        One whose weights Table VI keeps.
+    role : {"lab", "mmi", "film"}
+        CK+ (the last frame of each of 309 sequences) and MMI by folds of people; SFEW 2.0 by its owners' parts, tested on the validation
+        part, as labels of the test part are not public.
+    recipe : dict
+        Of :class:`~fer_utils.recipes.dlp_cnn.DLPCNN`.
+
+    Returns
+    -------
+    list of Outcome
+        The row ``<method>``. Folds are scored together.
+    """
+    settings = DLPCNN(**recipe)
+    sequences = find_roles(task.dataset).get(role) in ("facsynth-lab", "ckplus")
+    faces = load_faces(task, role, settings, **({"frames": "apex1", "classes": 6} if sequences else {}))
+    features = extract_features(read_network(task, method), faces.images)
+    guess, chosen = np.full(len(faces), -1), []
+    for split, validation in _split(faces, role, settings):
+        found, C = classify_features(features[split.train], faces.subset(split.train), features[split.test], settings, validation)
+        guess[split.test] = found["mSVM"]
+        chosen.append(C)
+    tested = guess >= 0
+    people = None if faces.identities is None else faces.identities[tested]
+    return [score_outcome(method, role, faces.labels[tested], guess[tested], faces.classes, people=people, series={"C": chosen})]
+
+
+def _split(faces: FaceDataset, role: str, recipe: DLPCNN) -> Iterator[tuple[Split, Any]]:
+    """Each split, with those of its training faces on which C is chosen."""
+    if role in _BY_PEOPLE:
+        for split in subject_kfold(faces, recipe.folds):
+            yield split, subject_kfold(faces.subset(split.train), recipe.folds)
+    else:
+        (split,) = predefined(faces, test="val")
+        yield split, validation_split(faces.subset(split.train), recipe.validation)
+
+
+# -- the time of a step, V-C ----------------------------------------------------------------------------------------------
+
+
+@register_experiment("dlp-cnn/section-5-c")
+def plan_section_5_c(setup: Setup) -> list[Run]:
+    """One run, which alternates between the two losses."""
+    if "basic" not in setup.roles:
+        return []
+    return [Run("time of a step", measure_time, {"recipe": DLPCNN().at(setup.profile).as_arguments()})]
+
+
+def measure_time(task: Task, recipe: dict[str, Any]) -> list[Outcome]:
+    """Time whole training steps with each loss, in turns, so that both meet the same machine. Only a machine at rest says something.
+
+    Returns
+    -------
+    list of Outcome
+        Rows ``DLP-CNN`` and ``center loss``: ``step time`` is the mean over trials, ``step time spread`` their standard deviation, in ms.
+    """
+    settings = DLPCNN(**recipe)
+    train = load_faces(task, "basic", settings).train
+    times: dict[str, list[float]] = {method: [] for method in RIVALS}
+    for trial in range(settings.trials + 1):
+        for method in RIVALS:
+            model = build_network(method, settings, 0, len(train.classes))
+            loss = make_loss(method, model, train, settings, settings.neighbours)
+            options = FitSettings(steps=settings.trial_iterations, batch_size=settings.batch_size, metric_weight=settings.weight)
+            seconds = fit(model, train, options, metric_loss=loss, progress=False).seconds
+            if trial:  # the first is to warm up
+                times[method].append(1000 * seconds / settings.trial_iterations)
+    outcomes = []
+    for method, found in times.items():
+        spread = float(np.std(found, ddof=1))
+        metrics = {"step time": float(np.mean(found)), "step time spread": spread}
+        outcomes.append(Outcome(method, "", metrics, errors={"step time": spread / len(found) ** 0.5}, series={"step time": found}))
+    return outcomes
