@@ -53,6 +53,6 @@ class DLPCNN(Recipe):
         },
         Profile.BOOK: {
             "input_size": 48, "image_size": 54, "width": 0.25, "vgg_depth": 11, "iterations": 2_000, "milestones": (1_000, 1_800),
-            "watch_every": 100, "trial_iterations": 100,
+            "watch_every": 200, "trial_iterations": 100,
         },
     }

@@ -22,7 +22,7 @@ from ...losses import CenterLoss, LocalityPreservingLoss
 from ...models import FaceModel, build_model
 from ...recipes.dlp_cnn import DLPCNN
 from ...splits import Split, validation_split
-from ...training import FitSettings, fit, load_checkpoint, predict, save_checkpoint
+from ...training import FitSettings, fit, load_checkpoint, predict, prepare_images, save_checkpoint
 from ..registry import Task
 
 __all__ = [
@@ -84,7 +84,9 @@ class _Watched(nn.Module):
 
     def __init__(self, loss: nn.Module, model: FaceModel, test: FaceDataset, every: int, iterations: int) -> None:
         super().__init__()
-        self.loss, self._watched, self.every = loss, (model, test), every  # in a tuple, so that the model is no part of this module
+        images = prepare_images(test.images, model.in_channels, model.image_size)[:, 0].numpy()  # grey, and once for all points
+        self.loss, self.every = loss, every
+        self._watched = (model, images, test.labels)  # in a tuple, so that the model is no part of this module
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("wrong", torch.zeros((iterations - 1) // every, len(test), dtype=torch.bool))
 
@@ -92,9 +94,8 @@ class _Watched(nn.Module):
         """The loss of features ``[B, D]``, labels and indices ``[B]``."""
         step = int(self.step)
         if step and step % self.every == 0:
-            model, test = self._watched
-            guess = predict(model, test.images)
-            self.wrong[step // self.every - 1] = torch.from_numpy(guess != test.labels).to(self.wrong.device)
+            model, images, truth = self._watched
+            self.wrong[step // self.every - 1] = torch.from_numpy(predict(model, images) != truth).to(self.wrong.device)
         self.step += 1
         return self.loss(embeddings, labels, indices)
 
