@@ -54,7 +54,7 @@ _REACH = 1.0
 #: Below this share of the objective a loss is rounding.
 _ROUNDING = 1e-12
 
-_CHOICES = {"init": ("agreement", "entropy"), "m_step": ("newton", "gradient"), "errors": ("uniform", "shares"),
+_CHOICES = {"init": ("agreement", "entropy", "prior"), "m_step": ("newton", "gradient"), "errors": ("uniform", "shares"),
             "class_prior": ("uniform", "estimated")}
 
 
@@ -156,6 +156,8 @@ def _penalised(now: _Expectation, log_betas: np.ndarray, rules: _Rules) -> np.nd
 
 def _first_betas(block: Block, init: str) -> np.ndarray:
     """Where ``log beta`` starts, ``[N]``."""
+    if init == "prior":
+        return np.zeros(len(block.counts))
     if init == "agreement":
         most = block.tally.max(axis=1)
         betas = np.log((most + 1) / (block.counts - most + 1))
@@ -247,9 +249,9 @@ class ReliabilityEM(BaseEstimator):
     prior : float
         Standard deviation of the Gaussian priors on ``alpha`` (mean 1) and ``log beta`` (mean 0). :data:`FLAT` is near to plain
         likelihood.
-    init : {"agreement", "entropy"}
-        Where ``beta`` starts: the log odds that a vote agrees with the majority, one vote added to each side; or, as printed in the
-        paper, the entropy of the face's votes. ``alpha`` starts at 1.
+    init : {"agreement", "entropy", "prior"}
+        Where ``beta`` starts: the log odds that a vote agrees with the majority, one vote added to each side; as printed in the
+        paper, the entropy of the face's votes; or the middle of its prior, which is GLAD's start. ``alpha`` starts at 1.
     errors : {"uniform", "shares"}
         Where wrong votes go: evenly to the other classes, or in proportion to all votes cast for each.
     class_prior : {"uniform", "estimated"}
