@@ -1,7 +1,8 @@
 """From votes to labels (Li & Deng 2019, sections III-A4 and III-A5).
 
-:class:`ReliabilityEM` weighs the annotators, :func:`filter_annotators` chooses among them, :func:`soft_labels` adds up what they say,
-:func:`partition_labels` parts the faces into RAF-DB's two sets. Votes are a frame ``task, worker, label``, as in crowd-kit.
+``ReliabilityEM`` weighs the annotators, ``filter_annotators`` chooses among them, ``soft_labels`` adds up what they say,
+``partition_labels`` parts the faces into RAF-DB's two sets, ``cronbach_alpha`` says how well a panel agrees. Votes are a frame ``task,
+worker, label``, as in crowd-kit.
 """
 
 from .em import FLAT, ReliabilityEM, Step

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -160,6 +161,7 @@ def _chunk_path(folder: Path, number: int) -> Path:
 # -- from a table to chunks -----------------------------------------------------------------------------------------------
 
 _EXPECTED = f"a .csv or .parquet table with the columns {', '.join(COLUMNS)}"
+_MARK = ".ferbook-crowd"  # in a scratch folder that is ours to remove
 _VOTE = np.dtype([("task", "<i4"), ("worker", "<i4"), ("label", "<i2")])
 
 
@@ -182,7 +184,12 @@ def open_source(
         if not done.is_file() or done.read_text(encoding="utf-8") != plan:
             if scratch is not None:
                 _clear(folder)
-            _cut_table(table, path, folder, classes, chunk_rows)
+            try:
+                _cut_table(table, path, folder, classes, chunk_rows)
+            except Exception:
+                if scratch is not None:
+                    shutil.rmtree(folder)
+                raise
             done.with_suffix(".part").write_text(plan, encoding="utf-8")
             done.with_suffix(".part").replace(done)
         yield Stored(folder) if client is None else Spread(folder, client)
@@ -199,10 +206,12 @@ def _connect(scheduler: str | Client) -> Iterator[Client]:
     if isinstance(scheduler, Client):
         yield scheduler
         return
+    if not re.fullmatch(r"[a-z]+://.+:\d+", scheduler):
+        raise ValueError(f"scheduler must be tcp://host:port, got {scheduler!r}")
     try:
         client = Client(scheduler, timeout="10s", set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise ConnectionError(f"no Dask scheduler answers at {scheduler}: {error}; expected tcp://host:port") from error
+    except OSError as error:
+        raise ConnectionError(f"no Dask scheduler answers at {scheduler}: {error}") from error
     with client:
         yield client
 
@@ -216,9 +225,6 @@ def _clear(folder: Path) -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     (folder / _MARK).touch()
-
-
-_MARK = ".ferbook-crowd"
 
 
 def _open_table(path: Path) -> pyarrow.dataset.FileSystemDataset:

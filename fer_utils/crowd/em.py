@@ -10,9 +10,9 @@ Annotator ``i`` names face ``j`` rightly with probability ``sigmoid(alpha_i * be
   face would start as a clear one, a unanimous face at 0, where everybody is right half the time. Here ``beta`` starts at the log
   odds that a vote agrees with the majority. The majority label itself needs no start: with ``alpha = 1`` the first E-step ranks the
   classes by their votes.
-- *No maximum.* The more a unanimous face's ``beta`` grows, the likelier its votes, without end; likewise an annotator who is always
-  right. Gaussian priors, ``alpha ~ N(1, s^2)`` and ``log beta ~ N(0, s^2)``, end that. Their form is GLAD's, which the paper says it
-  left out. Plain likelihood has no maximum; priors with an ``s`` of :data:`FLAT` come close to it.
+- *No maximum.* The more a unanimous face's ``beta`` grows, the likelier its votes, without end; likewise an annotator's ``alpha`` who
+  is always right. Gaussian priors, ``alpha ~ N(1, s^2)`` and ``log beta ~ N(0, s^2)``, end that. Their form is GLAD's, which the paper
+  says it left out; with an ``s`` of :data:`FLAT` they come close to plain likelihood.
 - *Scale and sign.* ``alpha * c`` and ``beta / c`` give the same probabilities for any ``c``. The sign is fixed by ``beta > 0``, the
   scale by the priors, however flat: after each step the likeliest ``c`` is taken. Where faces far outnumber annotators, that puts the
   mean of ``log beta`` at 0, and ``alpha`` is the annotator's log odds of being right on a face of middling clarity.
@@ -53,6 +53,8 @@ _BETA_STEPS = 2
 _REACH = 1.0
 #: Below this share of the objective a loss is rounding.
 _ROUNDING = 1e-12
+#: A curvature in log beta below this share of what it would be were the labels known is not trusted.
+_FLATTEST = 0.1
 
 _CHOICES = {"init": ("agreement", "entropy", "prior"), "m_step": ("newton", "gradient"), "errors": ("uniform", "shares"),
             "class_prior": ("uniform", "estimated")}
@@ -96,6 +98,7 @@ class _Rules(NamedTuple):
 class _Expectation(NamedTuple):
     evidence: np.ndarray  # [N]: log p(votes of the task)
     posterior: np.ndarray  # [N, K]
+    spread: np.ndarray  # [N]: variance of the summed alpha * beta of the votes for the true class, under the posterior
     residual: np.ndarray  # [V]: posterior probability that the vote is right, less the model's
     curvature: np.ndarray  # [V]
 
@@ -130,22 +133,27 @@ def _expect(block: Block, log_betas: np.ndarray, reliability: np.ndarray, rules:
     log_wrong = np.log1p(e) + np.maximum(z, 0)  # -log(1 - p)
     p = 0.5 + np.copysign(0.5 * (1 - e) / (1 + e), z)
     # log p(y) + sum over votes of log p where the vote is y, else log(1 - p) + log share; and log p - log(1 - p) = z.
-    joint = np.bincount(block.cells, z, minlength=n * k).reshape(n, k) + block.tally @ rules.log_errors.T + rules.log_priors
+    right = np.bincount(block.cells, z, minlength=n * k).reshape(n, k)
+    joint = right + block.tally @ rules.log_errors.T + rules.log_priors
     top = joint.max(axis=1, keepdims=True)
     posterior = np.exp(joint - top)
     total = posterior.sum(axis=1, keepdims=True)
     posterior /= total
     evidence = (np.log(total) + top)[:, 0] - np.add.reduceat(log_wrong, block.starts)
-    return _Expectation(evidence, posterior, posterior.ravel()[block.cells] - p, e / (1 + e) ** 2)
+    spread = (posterior * (right - (posterior * right).sum(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    return _Expectation(evidence, posterior, spread, posterior.ravel()[block.cells] - p, e / (1 + e) ** 2)
 
 
 def _step_betas(block: Block, now: _Expectation, reliability: np.ndarray, state: _State, rules: _Rules) -> np.ndarray:
     """The M-step in beta: where each task's ``log beta`` would go, ``[N]``."""
     log_betas, reach = state
     betas = np.exp(log_betas)
-    gradient = betas * np.add.reduceat(now.residual * reliability, block.starts) - rules.precision * log_betas
+    slope = betas * np.add.reduceat(now.residual * reliability, block.starts)
+    gradient = slope - rules.precision * log_betas
     if rules.m_step == "newton":
-        curvature = betas**2 * np.add.reduceat(now.curvature * reliability**2, block.starts) + rules.precision
+        known = betas**2 * np.add.reduceat(now.curvature * reliability**2, block.starts) + rules.precision
+        # The likelihood's own curvature, which counts that the label is not known, where it is not too flat to trust.
+        curvature = np.maximum(known - now.spread - slope, _FLATTEST * known)
         return log_betas + np.clip(gradient / curvature, -reach, reach)
     return np.log(np.maximum(betas + reach * gradient / betas / block.counts, betas / 10))
 
@@ -183,7 +191,7 @@ def _sweep_block(block: Block, state: _State, rules: _Rules) -> _Sweep:
         if worse.any():  # a task whose step did not help stays where it was
             moved, gained = np.where(worse, state.log_betas, moved), np.where(worse, value, gained)
             votes = np.flatnonzero(np.repeat(worse, block.counts))
-            then.posterior[worse] = now.posterior[worse]
+            then.posterior[worse], then.spread[worse] = now.posterior[worse], now.spread[worse]
             then.residual[votes], then.curvature[votes] = now.residual[votes], now.curvature[votes]
         now, value, state = then, gained, _State(moved, reach)
     betas = np.repeat(np.exp(state.log_betas), block.counts)
@@ -294,9 +302,9 @@ class ReliabilityEM(BaseEstimator):
 
     @classmethod
     def as_printed(cls, **options: Any) -> Self:
-        """Algorithm 1 to the letter: ``beta`` starts at the entropy, flat priors, gradient ascent.
+        """Set up Algorithm 1 to the letter: ``beta`` starts at the entropy, flat priors, gradient ascent.
 
-        Two things cannot be. The first E-step overwrites the majority labels, so they have no effect. And a unanimous face starts
+        Two things cannot be so. The first E-step overwrites the majority labels, so they have no effect. And a unanimous face starts
         at a clarity of 0.01, as the paper's 0 is not above 0.
         """
         return cls(**{"prior": FLAT, "init": "entropy", "m_step": "gradient"} | options)

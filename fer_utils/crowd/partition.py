@@ -25,7 +25,7 @@ def soft_labels(
     votes : pandas.DataFrame
         One row a vote: ``task``, ``worker``, ``label``.
     alphas : pandas.Series
-        Reliability by worker, such as ``alphas_`` of the fit or those that :func:`filter_annotators` keeps. Votes of others do not
+        Reliability by worker, such as ``alphas_`` of the fit or those that ``filter_annotators`` keeps. Votes of others do not
         count.
     classes : sequence of hashable, optional
         All classes, voted for or not; by default those voted for, sorted.

@@ -19,7 +19,7 @@ def filter_annotators(alphas: pd.Series, threshold: float | str = 0.0) -> pd.Ser
         Reliability by worker.
     threshold : float or "gap"
         Who is above stays. 0, the default, keeps whoever does better on a clearer face, as ``alpha``'s sign says whatever its scale;
-        it is also where a vote would begin to count against its class in :func:`soft_labels`. ``"gap"`` cuts at the widest gap
+        it is also where a vote would begin to count against its class in ``soft_labels``. ``"gap"`` cuts at the widest gap
         between neighbours below the median: it always finds one, so look at the picture before you believe it.
 
     Returns
