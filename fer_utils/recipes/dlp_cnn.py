@@ -26,7 +26,7 @@ class Crowd(Recipe):
     """
 
     tolerance: float = 1e-6
-    max_iterations: int = 500
+    max_iterations: int = 3_000
     faces: int | None = scale(None)
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {Profile.SMOKE: {"faces": 60}, Profile.BOOK: {"faces": None}}

@@ -107,7 +107,7 @@ def test_newton_ends_where_the_gradient_is_zero(crowd, fitted):
 # -- climbing -----------------------------------------------------------------------------------------------------------------
 
 OPTIONS = st.fixed_dictionaries({
-    "prior": st.sampled_from([0.5, 1.0, FLAT]), "init": st.sampled_from(["agreement", "entropy"]),
+    "prior": st.sampled_from([0.5, 1.0, FLAT]), "init": st.sampled_from(["agreement", "entropy", "prior"]),
     "errors": st.sampled_from(["uniform", "shares"]), "class_prior": st.sampled_from(["uniform", "estimated"]),
     "m_step": st.sampled_from(["newton", "gradient"]),
 })
@@ -367,7 +367,7 @@ def test_what_is_no_frame_of_votes(votes, message):
         ({"classes": [1, 3]}, "label 2 is no class; expected one of 1, 3"),
         ({"prior": 0}, "prior must be a standard deviation above 0, got 0"),
         ({"prior": None}, "prior must be a standard deviation above 0, got None"),
-        ({"init": "zero"}, "init must be one of agreement, entropy, got 'zero'"),
+        ({"init": "zero"}, "init must be one of agreement, entropy, prior, got 'zero'"),
         ({"errors": "x"}, "errors must be one of uniform, shares"),
         ({"class_prior": "x"}, "class_prior must be one of uniform, estimated"),
         ({"m_step": "x"}, "m_step must be one of newton, gradient"),
