@@ -17,7 +17,8 @@ def shipped():
 
 def test_the_crowd_is_measured_and_judged(shipped, tmp_path):
     assert run_experiment("dlp-cnn/algorithm-1", "smoke", "facsynth", data=tmp_path) == 1
-    rows = {outcome["row"]: outcome for run in Ledger("dlp-cnn/algorithm-1", "smoke", "facsynth", tmp_path).runs for outcome in run["outcomes"]}
+    (run,) = Ledger("dlp-cnn/algorithm-1", "smoke", "facsynth", tmp_path).runs
+    rows = {outcome["row"]: outcome for outcome in run["outcomes"]}
     people = rows["annotators"]["metrics"]["value"]
     assert 200 < people <= 315 and 0 < rows["annotators kept"]["metrics"]["value"] < people
     assert 0.8 < rows["Cronbach's alpha"]["metrics"]["value"] < 1
