@@ -264,8 +264,8 @@ class RBFSVM(_PairwiseSVM):
     """
 
     def __init__(
-        self, C: float | Sequence[float] = (0.5, 2.0, 8.0, 32.0, 128.0),
-        gamma: float | Sequence[float] = (2**-11, 2**-9, 2**-7, 2**-5, 2**-3), class_weight: str | None = None, n_jobs: int | None = -1,
+        self, C: float | Sequence[float] = (0.5, 2.0, 8.0, 32.0, 128.0, 512.0),
+        gamma: float | Sequence[float] = (2**-13, 2**-11, 2**-9, 2**-7, 2**-5), class_weight: str | None = None, n_jobs: int | None = -1,
     ) -> None:
         self.C = C
         self.gamma = gamma
