@@ -19,6 +19,6 @@ class Baselines(Recipe):
     validation: float = 0.2  # share of the training faces on which C is chosen; not said
     folds: int = 5  # of people, on CK+, V-A 1)
     people: int = 10  # JAFFE's, each left out once, V-A 1)
-    images: int | None = scale(None)  # of a class, in each part; None for all
+    images: int | None = scale(None)  # of a class, in each part, and then one fold only; None for all
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {Profile.SMOKE: {"images": 12}, Profile.BOOK: {}}
