@@ -1,5 +1,5 @@
 """The experiments of Li & Deng 2019 (RAF-DB and DLP-CNN)."""
 
-from . import crowd
+from . import baselines, crowd
 
-__all__ = ["crowd"]
+__all__ = ["baselines", "crowd"]
