@@ -11,8 +11,9 @@ Annotator ``i`` names face ``j`` rightly with probability ``sigmoid(alpha_i * be
   odds that a vote agrees with the majority. The majority label itself needs no start: with ``alpha = 1`` the first E-step ranks the
   classes by their votes.
 - *No maximum.* The more a unanimous face's ``beta`` grows, the likelier its votes, without end; likewise an annotator's ``alpha`` who
-  is always right. Gaussian priors, ``alpha ~ N(1, s^2)`` and ``log beta ~ N(0, s^2)``, end that. Their form is GLAD's, which the paper
-  says it left out; with an ``s`` of :data:`FLAT` they come close to plain likelihood.
+  is always right. Gaussian priors, ``log beta ~ N(0, s^2)`` and ``alpha ~ N(e, (e s)^2)``, end that. With ``s = 1`` they are GLAD's,
+  ``N(1, 1)`` for both, where its typical ``beta`` of ``e`` is taken as 1. The paper says that it left them out: with an ``s`` of
+  :data:`FLAT` they come close to plain likelihood.
 - *Scale and sign.* ``alpha * c`` and ``beta / c`` give the same probabilities for any ``c``. The sign is fixed by ``beta > 0``, the
   scale by the priors, however flat: after each step the likeliest ``c`` is taken. Where faces far outnumber annotators, that puts the
   mean of ``log beta`` at 0, and ``alpha`` is the annotator's log odds of being right on a face of middling clarity.
@@ -41,8 +42,11 @@ from .votes import Block, code_arrays, encode_votes
 
 __all__ = ["FLAT", "ReliabilityEM", "Step"]
 
-#: Priors with this standard deviation, in ``log beta`` a factor of 20,000, settle little but what the votes leave open.
+#: Priors of this width, in ``beta`` a factor of 20,000, settle little but what the votes leave open.
 FLAT = 10.0
+
+#: Where the prior on ``alpha`` has its centre: GLAD's 1, times its typical clarity, which is 1 here.
+CENTRE = float(np.e)
 
 #: No face starts with a clarity below this: from 0 there is no way up in ``log beta``.
 LOWEST_START = 0.01
@@ -90,7 +94,7 @@ class _Rules(NamedTuple):
     alphas: np.ndarray  # [R]
     log_priors: np.ndarray  # [K]
     log_errors: np.ndarray  # [K, K]: from a true class (row), the log share of each wrong label; 0 on the diagonal
-    precision: float  # of both priors
+    precision: float  # of the priors: 1 / s^2
     m_step: str
     init: str
 
@@ -255,8 +259,8 @@ class ReliabilityEM(BaseEstimator):
     Parameters
     ----------
     prior : float
-        Standard deviation of the Gaussian priors on ``alpha`` (mean 1) and ``log beta`` (mean 0). :data:`FLAT` is near to plain
-        likelihood.
+        Width ``s`` of the priors, ``log beta ~ N(0, s^2)`` and ``alpha ~ N(e, (e s)^2)``. 1 is GLAD's; :data:`FLAT` is near to
+        plain likelihood.
     init : {"agreement", "entropy", "prior"}
         Where ``beta`` starts: the log odds that a vote agrees with the majority, one vote added to each side; as printed in the
         paper, the entropy of the face's votes; or the middle of its prior, which is GLAD's start. ``alpha`` starts at 1.
@@ -443,7 +447,7 @@ class ReliabilityEM(BaseEstimator):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         if not isinstance(self.prior, int | float) or not 0 < self.prior < np.inf:
-            raise ValueError(f"prior must be a standard deviation above 0, got {self.prior!r}")
+            raise ValueError(f"prior must be a width above 0, got {self.prior!r}")
         if not self.tol >= 0 or self.max_iter < 1:
             raise ValueError(f"tol must be 0 or more and max_iter 1 or more, got {self.tol!r} and {self.max_iter!r}")
 
@@ -474,7 +478,7 @@ class ReliabilityEM(BaseEstimator):
                 alphas, log_priors, state = self._move(point, source.votes_by_worker)
                 rules = rules._replace(alphas=alphas, log_priors=log_priors)
             sweep = _add(source.map(partial(_sweep, rules=rules), state))
-            outside = -0.5 * rules.precision * ((rules.alphas - 1) ** 2).sum()
+            outside = -0.5 * rules.precision * ((rules.alphas / CENTRE - 1) ** 2).sum()
             if self.class_prior == "estimated":
                 outside += rules.log_priors.sum()
             if history and sweep.before + outside < history[-1]:
@@ -501,16 +505,16 @@ class ReliabilityEM(BaseEstimator):
     def _move(self, point: _Point, votes_by_worker: np.ndarray) -> tuple[np.ndarray, np.ndarray, _State]:
         """The M-step in alpha and the class prior, and the scale that the priors prefer."""
         precision = self._precision()
-        gradient = point.gradient - precision * (point.alphas - 1)
+        gradient = point.gradient - precision * (point.alphas / CENTRE - 1) / CENTRE
         if self.m_step == "newton":
-            step = np.clip(gradient / (point.curvature + precision), -_REACH, _REACH)
+            step = np.clip(gradient / (point.curvature + precision / CENTRE**2), -_REACH, _REACH)
         else:
             step = gradient / np.maximum(votes_by_worker, 1)
         alphas, log_priors = point.alphas + point.scale * step, point.log_priors
         if self.class_prior == "estimated":
             mass = point.mass + 1
             log_priors = np.log(mass / mass.sum())
-        shift = _best_scale(alphas, point.log_betas)
+        shift = _best_scale(alphas / CENTRE, point.log_betas)
         return alphas * np.exp(shift), log_priors, _State(point.log_betas - shift, point.reach)
 
 

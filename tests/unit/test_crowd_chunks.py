@@ -80,7 +80,7 @@ def test_every_option_works_in_chunks(votes, tmp_path, options, atol):
 def test_a_dask_cluster_finds_the_same(votes, whole, tmp_path):
     distributed = pytest.importorskip("distributed")
     votes.to_parquet(tmp_path / "votes.parquet")
-    local = {"processes": False, "dashboard_address": None, "protocol": "tcp", "host": "127.0.0.1"}
+    local = {"processes": False, "dashboard_address": "127.0.0.1:0", "protocol": "tcp", "host": "127.0.0.1"}
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, **local) as cluster:
         address = cluster.scheduler_address
         assert_same(ReliabilityEM().fit_file(tmp_path / "votes.parquet", chunk_rows=200, scheduler=address), whole)

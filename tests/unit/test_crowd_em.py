@@ -64,7 +64,7 @@ def test_posterior_and_likelihood_follow_the_definition(errors, class_prior):
 
 
 def test_objective_is_likelihood_and_priors(fitted):
-    penalty = ((fitted.alphas_ - 1) ** 2).sum() + (np.log(fitted.betas_) ** 2).sum()
+    penalty = ((fitted.alphas_ / np.e - 1) ** 2).sum() + (np.log(fitted.betas_) ** 2).sum()
     np.testing.assert_allclose(fitted.loss_history_[-1], fitted.log_likelihood_ - penalty / 2, rtol=1e-10)
 
 
@@ -99,7 +99,7 @@ def test_newton_ends_where_the_gradient_is_zero(crowd, fitted):
     p = expit(fitted.alphas_[votes["worker"]].to_numpy() * fitted.betas_[votes["task"]].to_numpy())
     q = fitted.probas_.to_numpy()[fitted.probas_.index.get_indexer(votes["task"]), votes["label"] - 1]
     pull = (q - p) * fitted.betas_[votes["task"]].to_numpy()
-    slope = pd.Series(pull).groupby(votes["worker"].to_numpy()).sum() - (fitted.alphas_.sort_index() - 1)
+    slope = pd.Series(pull).groupby(votes["worker"].to_numpy()).sum() - (fitted.alphas_.sort_index() / np.e - 1) / np.e
     scale = pd.Series(np.abs(pull)).groupby(votes["worker"].to_numpy()).sum()
     assert (slope.abs() < 1e-3 * scale).all()
 
@@ -127,7 +127,7 @@ def test_objective_never_falls(seed, tasks, workers, classes, n, options):
 
 def test_scale_does_not_change_the_likelihood_but_the_priors_choose_it(fitted):
     def prior(c):
-        return -((fitted.alphas_ * c - 1) ** 2).sum() - (np.log(fitted.betas_ / c) ** 2).sum()
+        return -((fitted.alphas_ * c / np.e - 1) ** 2).sum() - (np.log(fitted.betas_ / c) ** 2).sum()
 
     assert prior(1.0) > max(prior(0.99), prior(1.01))
     assert abs(np.log(fitted.betas_).mean()) < 0.2, "with 300 faces and 40 annotators the betas decide"
@@ -201,11 +201,11 @@ def test_glad_agrees(crowd):
     ours, glad = ReliabilityEM().fit(votes), GLAD(n_iter=2, m_step_max_iter=8).fit(votes)
     assert (ours.labels_ == glad.labels_[ours.labels_.index]).mean() > 0.97
     assert np.corrcoef(ours.alphas_, glad.alphas_[ours.alphas_.index])[0, 1] > 0.97
-    # GLAD's parameters are a point of our space (its betas are logarithms): none may beat the maximum that we claim.
-    alphas, logs = glad.alphas_, glad.betas_ - glad.betas_.mean()
-    alphas = alphas * np.exp(glad.betas_.mean())
-    theirs = logsumexp(naive(votes, alphas, np.exp(logs), range(1, 8)), axis=1).sum() - (((alphas - 1) ** 2).sum() + (logs**2).sum()) / 2
-    assert theirs < ours.loss_history_[-1]
+    # GLAD's parameters, its betas being logarithms, are a point of our space with the same prior: it may not beat our maximum.
+    alphas, logs = glad.alphas_, glad.betas_
+    penalty = ((alphas - 1) ** 2).sum() + ((logs - 1) ** 2).sum()
+    theirs = logsumexp(naive(votes, alphas, np.exp(logs), range(1, 8)), axis=1).sum() - penalty / 2
+    assert ours.loss_history_[-1] - 20 < theirs < ours.loss_history_[-1]
 
 
 # -- symmetries -----------------------------------------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ def test_arrays_and_frames_agree(crowd, fitted):
 
 def test_a_worker_code_without_votes_gets_the_prior():
     model = ReliabilityEM().fit_arrays(np.array([0, 0, 1]), np.array([0, 2, 2]), np.array([0, 1, 1]))
-    assert model.alphas_.index.tolist() == [0, 1, 2] and model.alphas_[1] == pytest.approx(1, abs=0.3)
+    assert model.alphas_.index.tolist() == [0, 1, 2] and model.alphas_[1] == pytest.approx(np.e, abs=0.5)
 
 
 def test_shapes_and_names(crowd, fitted):
@@ -329,7 +329,7 @@ def test_in_a_crowd_of_guessers_at_most_one_is_believed():
 def test_one_vote_of_an_annotator_says_little(crowd):
     votes = pd.concat([crowd[0], frame(("t0000", "new", 1), ("lone", 20, 5))], ignore_index=True)
     model = ReliabilityEM().fit(votes)
-    assert abs(model.alphas_["new"] - 1) < 1.5 and model.alphas_["new"] > model.alphas_.min()
+    assert model.alphas_.min() < model.alphas_["new"] < model.alphas_.max()
     assert model.labels_["lone"] == 5 and model.probas_.loc["lone", 5] < 0.999
 
 
@@ -365,8 +365,8 @@ def test_what_is_no_frame_of_votes(votes, message):
     [
         ({"classes": [1, 1, 2]}, "classes must differ"),
         ({"classes": [1, 3]}, "label 2 is no class; expected one of 1, 3"),
-        ({"prior": 0}, "prior must be a standard deviation above 0, got 0"),
-        ({"prior": None}, "prior must be a standard deviation above 0, got None"),
+        ({"prior": 0}, "prior must be a width above 0, got 0"),
+        ({"prior": None}, "prior must be a width above 0, got None"),
         ({"init": "zero"}, "init must be one of agreement, entropy, prior, got 'zero'"),
         ({"errors": "x"}, "errors must be one of uniform, shares"),
         ({"class_prior": "x"}, "class_prior must be one of uniform, estimated"),
