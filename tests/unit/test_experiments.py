@@ -1,0 +1,395 @@
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy_experiments as toy
+from conftest import image_bytes, put, write_sums
+
+from fer_utils.datasets.base import DataError, cache_root
+from fer_utils.experiments import (
+    ExperimentError,
+    Ledger,
+    Outcome,
+    Result,
+    Run,
+    Setup,
+    find_checkpoint,
+    find_experiment,
+    find_roles,
+    list_experiments,
+    list_ledgers,
+    load_role,
+    read_ledger,
+    register_experiment,
+    registry,
+    run_experiment,
+    run_experiments,
+    score_outcome,
+)
+from fer_utils.labels import BASIC
+from fer_utils.recipes import Profile
+
+
+@pytest.fixture
+def empty(monkeypatch):
+    """A registry without the book's own experiments."""
+    list_experiments()
+    monkeypatch.setattr(registry, "_REGISTRY", {})
+    monkeypatch.setattr(registry, "PAPERS", ())
+
+
+def register(id, runs, **options):
+    register_experiment(id, **options)(lambda setup: runs(setup) if callable(runs) else runs)
+
+
+# -- the registry ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_experiment_lists_the_ids(empty):
+    register("toy/table-1", [])
+    with pytest.raises(ValueError, match=r"unknown experiment 'toy/table-2'; expected one of toy/table-1"):
+        find_experiment("toy/table-2")
+    assert find_experiment("toy/table-1").plan("smoke", "facsynth") == []
+
+
+def test_the_books_own_experiments_have_published_items_and_rows():
+    from fer_utils.published import list_published, load_published
+
+    for experiment in list_experiments():
+        paper, item = experiment.id.split("/")
+        if paper in list_published():
+            assert set(experiment.omits) <= set(load_published(paper).item(item).rows)
+            assert set(experiment.needs) <= {other.id for other in list_experiments()}
+
+
+@pytest.mark.parametrize("id", ["table-1", "toy/", "/table-1", "toy/a/b"])
+def test_an_id_is_paper_and_item(empty, id):
+    with pytest.raises(ValueError, match="<paper>/<item>"):
+        register(id, [])
+
+
+def test_an_id_is_registered_once(empty):
+    register_experiment("toy/table-1")(toy.plan_skills)
+    register_experiment("toy/table-1")(toy.plan_skills)  # a module that is loaded again
+    with pytest.raises(ValueError, match="toy/table-1 is registered twice"):
+        register("toy/table-1", [])
+
+
+def test_a_plan_knows_its_setup(empty):
+    seen = []
+
+    def plan(setup):
+        seen.append(setup)
+        return []
+
+    register("toy/table-1", plan, seeds={"book": 5})
+    experiment = find_experiment("toy/table-1")
+    experiment.plan("book", "facsynth")
+    experiment.plan("smoke", "muxspace")
+    experiment.plan("paper", "rafdb", seeds=2)
+    assert seen == [
+        Setup(Profile.BOOK, "facsynth", (0, 1, 2, 3, 4)), Setup(Profile.SMOKE, "muxspace", (0,)), Setup(Profile.PAPER, "rafdb", (0, 1)),
+    ]
+    assert [s.roles[:3] for s in seen] == [("basic", "compound", "lab"), ("basic",), ("basic", "compound", "lab")]
+    for *wrong, message in (
+        ("huge", "facsynth", None, "unknown profile 'huge'"), ("book", "facsynth", 0, "seeds must be 1 or more, got 0"),
+        ("book", "imagenet", None, "unknown dataset 'imagenet'; expected one of facsynth, rafdb"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            experiment.plan(*wrong)
+
+
+def test_two_runs_of_one_name_are_a_mistake(empty):
+    register("toy/table-1", [Run("a", toy.fail, {"x": 1}), Run("a", toy.fail, {"x": 2})])
+    with pytest.raises(ValueError, match="two runs are named 'a'"):
+        find_experiment("toy/table-1").plan("book", "facsynth")
+
+
+def test_a_run_has_a_key():
+    run = Run("a", toy.fail, {"sizes": (1, 2), "rate": 0.1}, 3)
+    assert run.function == "toy_experiments:fail" and run.resolve() is toy.fail and run.arguments == {"sizes": [1, 2], "rate": 0.1}
+    assert run.key == Run("a", "toy_experiments:fail", {"rate": 0.1, "sizes": [1, 2]}, 3).key
+    others = [Run("b", toy.fail, run.arguments, 3), Run("a", toy.fail, run.arguments, 4), Run("a", toy.fail, {"rate": 0.1}, 3)]
+    assert len({run.key, *(other.key for other in others)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "message"),
+    [(lambda task: [], {}, "function of a module"), (toy.fail, {"x": {1, 2}}, "JSON"), (toy.fail, {"x": float("nan")}, "JSON")],
+)
+def test_a_run_can_travel(function, arguments, message):
+    with pytest.raises(ValueError, match=f"run 'a': .*{message}"):
+        Run("a", function, arguments)
+
+
+# -- the faces ------------------------------------------------------------------------------------------------------------
+
+
+def write_wild(root, per_class=6):
+    """A muxspace clone with enough faces to split, and some contempt."""
+    rows = []
+    for k, emotion in enumerate((*BASIC[::-1], "contempt")):
+        for i in range(per_class):
+            name = f"P{k}_{i}_0001.jpg"
+            put(root, f"images/{name}", image_bytes(10 * k + i, (64, 64)))
+            rows.append(("1", name, emotion))
+    path = put(root, "data/legend.csv", "")
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("user.id", "image", "emotion"), *rows])
+    return root
+
+
+def test_wild_faces_of_a_dataset_without_parts(tmp_path):
+    faces = load_role("muxspace", "basic", write_wild(tmp_path / "mux"))
+    assert faces.classes == BASIC and len(faces) == 42 and faces.images.shape == (42, 100, 100)
+    assert faces.class_counts() == dict.fromkeys(BASIC, 6)
+    assert {int(name[1]): BASIC[label] for name, label in zip(faces.names, faces.labels, strict=True)} == dict(enumerate(BASIC[::-1]))
+    again = load_role("muxspace", "basic", tmp_path / "mux")
+    assert (again.split == faces.split).all() and len(faces.test) in range(7, 15) and len(faces.train) + len(faces.test) == 42
+    assert (np.bincount(faces.test.labels, minlength=7) >= 1).all()
+
+
+def test_roles():
+    assert find_roles("facsynth") == {"basic": "facsynth-basic", "compound": "facsynth-compound", "lab": "facsynth-lab"}
+    assert find_roles("jaffe") == {"lab": "jaffe"} and find_roles("fer2013") == {"basic": "fer2013"}
+    with pytest.raises(ValueError, match="muxspace has no lab faces; it has basic"):
+        load_role("muxspace", "lab")
+    with pytest.raises(ValueError, match=r"unknown dataset 'celeba'"):  # no emotions
+        find_roles("celeba")
+
+
+def test_the_owners_parts_stay(rafdb_tree):
+    faces = load_role("rafdb", "basic", rafdb_tree)
+    assert len(faces.train) == 3 and len(faces.test) == 2
+    assert len(load_role("rafdb", "compound", rafdb_tree)) == 3
+
+
+# -- running --------------------------------------------------------------------------------------------------------------
+
+
+def test_runs_enter_the_ledger_once(empty, tmp_path):
+    register("dlp-cnn/table-5", toy.plan_skills)
+    said = []
+    assert run_experiment("dlp-cnn/table-5", data=tmp_path, say=said.append) == 8
+    path = tmp_path / "results/book/facsynth/dlp-cnn/table-5.json"
+    kept = path.read_bytes()
+    assert run_experiment("dlp-cnn/table-5", data=tmp_path, say=said.append) == 0
+    assert path.read_bytes() == kept
+    assert [said[0], said[-1]] == ["dlp-cnn/table-5: 8 of 8 runs are missing", "dlp-cnn/table-5: 0 of 8 runs are missing"]
+    ledger = Ledger("dlp-cnn/table-5", "book", "facsynth", tmp_path)
+    assert len(ledger.runs) == 8 and len(ledger.test_sets) == 2
+    run = ledger.runs[0]
+    assert run["name"] == "mSVM Gabor basic" and run["seed"] is None and run["arguments"]["skill"] == 0.9
+    outcome = run["outcomes"][0]
+    assert np.sum(outcome["confusion"]) == 420 and np.trace(outcome["confusion"]) / 420 == outcome["metrics"]["accuracy"]
+    assert ledger.test_sets[outcome["test_set"]]["truth"] == "".join(map(str, toy.TRUTH))
+    assert {"numpy", "python", "fer-utils"} <= run["versions"].keys() and run["hardware"]["cores"] >= 1 and run["peak_mb"] > 10
+    assert run["date"].endswith("+00:00") and run["wall_s"] >= 0 and (run["commit"] is None or len(run["commit"].split("-")[0]) == 40)
+    assert [p.name for p in path.parent.iterdir()] == ["table-5.json"]
+    assert not list((cache_root() / "runs").iterdir()), "folders of finished runs are cleared"
+    frame = read_ledger("dlp-cnn", data=tmp_path)
+    assert len(frame) == 8 * 9 and set(frame["count"]) == {420}
+    assert frame.set_index(["row", "faces", "metric"]).loc[("mSVM HOG", "lab", "accuracy"), "value"] == pytest.approx(0.76, abs=0.05)
+    assert list_ledgers("dlp-cnn", "book", data=tmp_path) == [("dlp-cnn/table-5", "facsynth")]
+    assert list_ledgers("dlp-cnn", "smoke", data=tmp_path) == [] and read_ledger("dam-cnn", data=tmp_path).empty
+
+
+def test_only_what_is_missing_is_run(empty, tmp_path):
+    register("toy/table-1", lambda setup: toy.plan_skills(setup, {"mSVM HOG": 0.7}, seeded=True))
+    assert run_experiment("toy/table-1", dataset="muxspace", seeds=2, data=tmp_path) == 2
+    assert run_experiment("toy/table-1", dataset="muxspace", seeds=3, data=tmp_path) == 1
+    assert run_experiment("toy/table-1", dataset="muxspace", seeds=1, data=tmp_path) == 0
+    assert [run["seed"] for run in Ledger("toy/table-1", "book", "muxspace", tmp_path).runs] == [0, 1, 2]
+    # another argument: run again, in the place of the old one; a name that is not planned any more leaves with it
+    registry._REGISTRY.clear()
+    register("toy/table-1", lambda setup: toy.plan_skills(setup, {"mSVM HOG": 0.6}, seeded=True))
+    said = []
+    assert run_experiment("toy/table-1", dataset="muxspace", seeds=2, data=tmp_path, say=said.append) == 2
+    runs = Ledger("toy/table-1", "book", "muxspace", tmp_path).runs
+    assert [(run["seed"], run["arguments"]["skill"]) for run in runs] == [(0, 0.6), (1, 0.6), (2, 0.7)]
+    registry._REGISTRY.clear()
+    register("toy/table-1", lambda setup: toy.plan_skills(setup, {"mSVM LBP": 0.6}, seeded=True))
+    assert run_experiment("toy/table-1", dataset="muxspace", seeds=1, data=tmp_path, say=said.append) == 1
+    runs = Ledger("toy/table-1", "book", "muxspace", tmp_path).runs
+    assert [run["name"] for run in runs] == ["mSVM LBP basic"] and any("no longer planned" in line for line in said)
+
+
+def test_a_failing_run_does_not_stop_the_others(empty, tmp_path):
+    runs = [Run("bad", toy.fail), *toy.plan_skills(Setup(Profile.BOOK, "muxspace", (0,)))]
+    register("toy/table-1", runs)
+    with pytest.raises(ExperimentError, match=r"^toy/table-1: bad: RuntimeError: no luck$"):
+        run_experiment("toy/table-1", dataset="muxspace", data=tmp_path)
+    assert len(Ledger("toy/table-1", "book", "muxspace", tmp_path).runs) == 4
+
+
+def test_a_killed_run_goes_on_from_its_folder(empty, tmp_path):
+    register("toy/table-1", [Run("counter", toy.count_up, {"steps": 9, "stop": 4})])
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment("toy/table-1", data=tmp_path)
+    assert list_ledgers(data=tmp_path) == []
+    assert run_experiment("toy/table-1", data=tmp_path) == 1
+    (run,) = Ledger("toy/table-1", "book", "facsynth", tmp_path).runs
+    assert run["outcomes"][0]["metrics"] == {"steps": 9, "resumed": 1}
+    path = find_checkpoint("toy/table-1", "count.txt", "book", "facsynth", tmp_path)
+    assert path == tmp_path / "checkpoints/book/facsynth/toy/table-1/count.txt" and path.read_text() == "0 1 2 3 4 5 6 7 8"
+    assert set(run["files"]) == {"count.txt"}
+    with pytest.raises(DataError, match=r"none\.bin: not found; expected a file of 'ferbook reproduce toy/table-1 --profile book"):
+        find_checkpoint("toy/table-1", "none.bin", data=tmp_path)
+
+
+def read_other(task):
+    """Reads what another experiment left."""
+    return [Outcome("reader", "", {"length": float(len(task.find_checkpoint("toy/first", "count.txt").read_text()))})]
+
+
+def test_what_another_needs_is_run_before(empty, tmp_path):
+    register("toy/second", [Run("reader", read_other)], needs=("toy/first",))
+    with pytest.raises(ExperimentError, match="ferbook reproduce toy/first"):
+        run_experiments(["toy/second"], data=tmp_path)
+    register("toy/first", [Run("counter", toy.count_up, {"steps": 3, "stop": 3})])
+    assert run_experiments(["toy/second", "toy/first"], data=tmp_path) == 2
+    registry._REGISTRY.clear()
+    register("toy/a", [], needs=("toy/b",))
+    register("toy/b", [], needs=("toy/a",))
+    with pytest.raises(ValueError, match="need each other"):
+        run_experiments(["toy/a", "toy/b"], data=tmp_path)
+
+
+def nothing(task, kind):
+    return {"none": None, "empty": [], "text": "good", "inside": [1.0], "nan": [Outcome("a", "", {"loss": float("nan")})],
+            "folder": Result([Outcome("a", "", {"x": 1.0})], {"../x": b""})}[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("none", "returned NoneType"), ("empty", "returned list"), ("text", "returned str"), ("inside", "returned list"),
+     ("nan", "loss is nan"), ("folder", "a plain name, got '../x'")],
+)
+def test_what_a_run_must_return(empty, tmp_path, kind, message):
+    register("toy/table-1", [Run("a", nothing, {"kind": kind})])
+    with pytest.raises((ExperimentError, ValueError), match=message):
+        run_experiment("toy/table-1", data=tmp_path)
+    assert list_ledgers(data=tmp_path) == []
+
+
+def look(task):
+    faces = task.load("basic")
+    (task.workdir / "work.txt").touch()
+    return [score_outcome("looker", "basic", faces.labels, faces.labels, faces.classes)]
+
+
+def test_results_on_other_faces_are_noticed(empty, tmp_path, facsynth_tree):
+    register("toy/table-1", [Run("looker", look)])
+    assert run_experiment("toy/table-1", data=tmp_path) == 1
+    assert len(read_ledger("toy/table-1", data=tmp_path)) > 0
+    faces = Ledger("toy/table-1", "book", "facsynth", tmp_path).runs[0]["faces"]
+    assert [(f["role"], f["name"], f["count"]) for f in faces] == [("basic", "FACSynth basic", 5)]
+    put(facsynth_tree, "README.md", "another miniature")
+    write_sums(facsynth_tree)
+    command = "'ferbook reproduce toy/table-1 --profile book --dataset facsynth'"
+    with pytest.raises(DataError, match=rf"table-1\.json: measured on other faces .*{command}"):
+        read_ledger("toy/table-1", data=tmp_path)
+    said = []
+    assert run_experiment("toy/table-1", data=tmp_path, say=said.append) == 1
+    assert "toy/table-1: 'looker' was measured on other faces; it is run again" in said
+    assert len(read_ledger("toy/table-1", data=tmp_path)) > 0
+
+
+def test_other_faces_of_a_real_dataset_are_run_again(empty, tmp_path):
+    root = write_wild(tmp_path / "mux")
+    register("toy/table-1", [Run("looker", look)])
+    assert run_experiment("toy/table-1", dataset="muxspace", root=root, data=tmp_path) == 1
+    assert run_experiment("toy/table-1", dataset="muxspace", root=root, data=tmp_path) == 0
+    assert run_experiment("toy/table-1", dataset="muxspace", root=tmp_path / "nowhere", data=tmp_path) == 0, "not here: cannot be compared"
+    write_wild(root, 7)
+    assert run_experiment("toy/table-1", dataset="muxspace", root=root, data=tmp_path) == 1
+
+
+def test_work_on_other_faces_is_thrown_away(tmp_path):
+    task = registry.Task("toy/table-1", Profile.BOOK, "muxspace", None, tmp_path / "work", str(write_wild(tmp_path / "mux")))
+    task.load("basic")
+    (tmp_path / "work" / "checkpoint.bin").touch()
+    task.load("basic")
+    assert (tmp_path / "work" / "checkpoint.bin").is_file()
+    write_wild(tmp_path / "mux", 7)
+    task.load("basic")
+    assert not (tmp_path / "work" / "checkpoint.bin").exists()
+
+
+# -- the file -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "cannot be read"), ("[]", "cannot be read"), ('{"id": "toy/table-1"}', r"KeyError: 'profile'"),
+     ('{"id": "toy/table-2", "profile": "book", "dataset": "facsynth", "runs": [], "test_sets": {}}', "holds toy/table-2, book, facsynth")],
+)
+def test_a_damaged_ledger(tmp_path, text, message):
+    put(tmp_path, "results/book/facsynth/toy/table-1.json", text)
+    with pytest.raises(DataError, match=rf"table-1\.json: .*{message}.*; expected the results of toy/table-1, profile book, on facsynth"):
+        read_ledger(data=tmp_path)
+
+
+def test_a_key_never_enters_twice(empty, tmp_path):
+    register("toy/table-1", [Run("counter", toy.count_up, {"steps": 3, "stop": 3})])
+    run_experiment("toy/table-1", data=tmp_path)
+    ledger = Ledger("toy/table-1", "book", "facsynth", tmp_path)
+    with pytest.raises(ValueError, match="the run 'counter', seed None, is in the ledger"):
+        ledger.add(ledger.runs[0])
+
+
+def test_matrices_read_as_matrices(empty, tmp_path):
+    register("dlp-cnn/table-5", toy.plan_skills)
+    run_experiment("dlp-cnn/table-5", dataset="muxspace", data=tmp_path)
+    text = (tmp_path / "results/book/muxspace/dlp-cnn/table-5.json").read_text()
+    first = json.loads(text)["runs"][0]["outcomes"][0]["confusion"][0]
+    assert f"      {first},\n".replace("'", "") in text
+
+
+def test_two_writers_are_refused(empty, tmp_path):
+    """A second process that runs the same experiment ends in one clear error."""
+    script = (
+        "import toy_experiments as toy\n"
+        "from fer_utils.experiments import Run, register_experiment, run_experiment\n"
+        f"register_experiment('toy/table-1')(lambda setup: [Run('s', toy.sleep, {{'log': {str(tmp_path)!r}, 'seconds': 60}}, 0)])\n"
+        f"run_experiment('toy/table-1', data={str(tmp_path)!r})\n"
+    )
+    other = subprocess.Popen([sys.executable, "-c", script], env=toy.environment())
+    try:
+        toy.wait_for(lambda: list(tmp_path.glob("*.began")))
+        register("toy/table-1", [Run("counter", toy.count_up, {"steps": 3, "stop": 3})])
+        with pytest.raises(DataError, match=r"table-1\.json: another process is running this experiment"):
+            run_experiment("toy/table-1", data=tmp_path)
+    finally:
+        other.kill()
+        other.wait()
+    assert run_experiment("toy/table-1", data=tmp_path) == 1, "the lock dies with its process"
+
+
+def test_a_killed_client_loses_nothing(empty, tmp_path):
+    """Six runs, one after the other; the process is killed in the midst of the third or later."""
+    plan = f"[Run('s', toy.sleep, {{'log': {str(tmp_path)!r}, 'seconds': 0.6}}, seed) for seed in setup.seeds]"
+    script = (
+        "from pathlib import Path\nimport toy_experiments as toy\n"
+        "from fer_utils.experiments import Run, register_experiment, run_experiment\n"
+        f"register_experiment('toy/table-1')(lambda setup: {plan})\n"
+        f"run_experiment('toy/table-1', seeds=6, data=Path({str(tmp_path)!r}))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], env=toy.environment())
+    toy.wait_for(lambda: len(list(tmp_path.glob("*.began"))) >= 3)
+    time.sleep(0.1)
+    process.kill()
+    process.wait()
+    kept = [run["seed"] for run in Ledger("toy/table-1", "book", "facsynth", tmp_path).runs]
+    assert 2 <= len(kept) < 6
+    register("toy/table-1", lambda setup: [Run("s", toy.sleep, {"log": str(tmp_path), "seconds": 0.6}, seed) for seed in setup.seeds])
+    assert run_experiment("toy/table-1", seeds=6, data=tmp_path) == 6 - len(kept)
+    assert [run["seed"] for run in Ledger("toy/table-1", "book", "facsynth", tmp_path).runs] == [0, 1, 2, 3, 4, 5]
+    began = {path.stem: len(path.read_text().split()) for path in tmp_path.glob("*.began")}
+    assert len(began) == 6 and all(began[f"toy-table-1-{seed}"] == 1 for seed in kept), "what was kept is not run again"
+    assert not list(Path(tmp_path).rglob("*.part"))

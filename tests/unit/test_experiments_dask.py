@@ -1,0 +1,99 @@
+"""A real scheduler and real workers on loopback."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+import toy_experiments as toy
+
+from fer_utils.experiments import ExperimentError, Run, list_experiments, read_ledger, register_experiment, registry, run_experiment
+from fer_utils.experiments.ledger import Ledger
+
+pytest.importorskip("distributed")
+
+
+@pytest.fixture
+def empty(monkeypatch):
+    list_experiments()
+    monkeypatch.setattr(registry, "_REGISTRY", {})
+    monkeypatch.setattr(registry, "PAPERS", ())
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """A scheduler and two workers, each a process of its own: its address, and the workers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    quiet = {"env": toy.environment(), "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
+    dask = [sys.executable, "-m", "dask"]
+    here = ["--no-dashboard", "--host", "127.0.0.1"]
+    scheduler = subprocess.Popen([*dask, "scheduler", "--port", str(port), *here], **quiet)
+    workers = [subprocess.Popen([*dask, "worker", address, "--nthreads", "1", "--no-nanny", *here], **quiet) for _ in range(2)]
+    yield address, workers
+    for process in (*workers, scheduler):
+        process.kill()
+        process.wait()
+
+
+def starts(folder):
+    """How often each run began, by which processes."""
+    return {path.stem: path.read_text().split() for path in folder.glob("*.began")}
+
+
+def test_a_worker_is_killed_and_nothing_is_lost_or_entered_twice(empty, tmp_path, cluster):
+    address, workers = cluster
+    plan = [Run("sleeper", toy.sleep, {"log": str(tmp_path), "seconds": 0.7}, seed) for seed in range(6)]
+    register_experiment("toy/table-1")(lambda setup: plan)
+    found = {}
+
+    def run():
+        found["done"] = run_experiment("toy/table-1", scheduler=address, data=tmp_path)
+
+    client = threading.Thread(target=run)
+    client.start()
+    # once both workers are in the midst of a run, kill one
+    toy.wait_for(lambda: {int(pid) for pids in starts(tmp_path).values() for pid in pids} >= {worker.pid for worker in workers})
+    victim = next(worker for worker in workers if any(str(worker.pid) in pids for pids in starts(tmp_path).values()))
+    cut = {stem for stem, pids in starts(tmp_path).items() if str(victim.pid) in pids and not (tmp_path / f"{stem}.ended").exists()}
+    os.kill(victim.pid, signal.SIGKILL)
+    client.join(timeout=90)
+    assert not client.is_alive() and found["done"] == 6
+
+    ledger = Ledger("toy/table-1", "book", "facsynth", tmp_path)
+    assert [run["seed"] for run in ledger.runs] == [0, 1, 2, 3, 4, 5], "each run once"
+    assert len({run["key"] for run in ledger.runs}) == 6
+    assert sorted(read_ledger("toy/table-1", data=tmp_path)["value"]) == [0, 1, 2, 3, 4, 5]
+    again = {stem for stem, pids in starts(tmp_path).items() if len(pids) > 1}
+    assert cut and cut <= again, "the run that was cut off began again, on the other worker"
+    assert all(str(victim.pid) not in starts(tmp_path)[stem][-1:] for stem in cut)
+
+    before = starts(tmp_path)
+    assert run_experiment("toy/table-1", scheduler=address, data=tmp_path) == 0 and starts(tmp_path) == before, "a second call runs nothing"
+
+
+def test_local_workers(empty, tmp_path):
+    """The plan's failing run is named; the others, in two processes beside this one, are kept."""
+    plan = [Run("sleeper", toy.sleep, {"log": str(tmp_path), "seconds": 0.4}, seed) for seed in range(3)]
+    register_experiment("toy/table-1")(lambda setup: [Run("bad", toy.fail), *plan])
+    with pytest.raises(ExperimentError, match=r"^toy/table-1: bad: RuntimeError: no luck$"):
+        run_experiment("toy/table-1", workers=2, data=tmp_path)
+    assert [run["seed"] for run in Ledger("toy/table-1", "book", "facsynth", tmp_path).runs] == [0, 1, 2]
+    pids = {pid for pids in starts(tmp_path).values() for pid in pids}
+    assert str(os.getpid()) not in pids and len(pids) == 2
+
+
+def test_no_scheduler_answers(empty, tmp_path, monkeypatch):
+    from fer_utils.experiments import running
+
+    monkeypatch.setattr(running, "TIMEOUT_S", 0.5)
+    register_experiment("toy/table-1")(toy.plan_skills)
+    with pytest.raises(OSError, match=r"127\.0\.0\.1:9"):
+        run_experiment("toy/table-1", scheduler="tcp://127.0.0.1:9", data=tmp_path)
+    with pytest.raises(ValueError, match="workers are local processes"):
+        run_experiment("toy/table-1", scheduler="tcp://127.0.0.1:9", workers=2, data=tmp_path)

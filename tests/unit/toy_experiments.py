@@ -1,0 +1,74 @@
+"""Experiments of seconds, in a module of their own so that the workers of a cluster can import them."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from fer_utils.experiments import Outcome, Result, Run, score_outcome
+from fer_utils.labels import BASIC
+
+HERE = Path(__file__).resolve().parent
+TRUTH = np.repeat(np.arange(7), 60)
+#: How often each row is right.
+SKILLS = {"mSVM Gabor": 0.9, "mSVM HOG": 0.75, "mSVM LBP": 0.6, "mSVM shape": 0.45}
+
+
+def answer(task, row, skill, wobble=0.0, faces="basic", people=None):
+    """Guess with a skill, which the seed moves by up to `wobble`; one image's luck is the same for all rows."""
+    luck = np.random.default_rng([5, len(faces)]).random(len(TRUTH))
+    moved = skill + wobble * (0.5 - np.random.default_rng([task.seed or 0, len(row)]).random())
+    guess = np.where(luck < moved, TRUTH, (TRUTH + 1) % 7)
+    return [score_outcome(row, faces, TRUTH, guess, BASIC, people)]
+
+
+def plan_skills(setup, skills=SKILLS, wobble=0.0, seeded=False):
+    return [
+        Run(f"{row} {faces}", answer, {"row": row, "skill": skill, "wobble": wobble, "faces": faces}, seed)
+        for faces in ("basic", "lab") if faces in setup.roles
+        for row, skill in skills.items()
+        for seed in (setup.seeds if seeded else (None,))
+    ]
+
+
+def sleep(task, log, seconds):
+    """Write down that it began and ended."""
+    name = f"{log}/{task.id.replace('/', '-')}-{task.seed}"
+    with Path(f"{name}.began").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(seconds)
+    with Path(f"{name}.ended").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    return [Outcome("sleeper", "", {"seed": float(task.seed)})]
+
+
+def count_up(task, steps, stop):
+    """Count in the run's folder; the first call is cut off after `stop` steps."""
+    path = task.workdir / "count.txt"
+    done = path.read_text().split() if path.is_file() else []
+    first = not done
+    for step in range(len(done), steps):
+        if first and step == stop:
+            raise KeyboardInterrupt
+        done.append(str(step))
+        path.write_text(" ".join(done))
+    return Result([Outcome("counter", "", {"steps": float(len(done)), "resumed": float(not first)})], {"count.txt": path.read_bytes()})
+
+
+def fail(task):
+    raise RuntimeError("no luck")
+
+
+def environment():
+    """For another process that imports this module and the package."""
+    paths = [str(HERE.parents[1]), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def wait_for(condition, seconds=60):
+    """Wait until something is true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
