@@ -16,7 +16,7 @@ import numpy as np
 from ..datasets import catalog, facsynth
 from ..datasets.base import DataError, FaceDataset
 from ..labels import BASIC
-from ..splits import kfold
+from ..splits import kfold, subject_kfold
 
 __all__ = ["find_roles", "fingerprint_faces", "load_role"]
 
@@ -53,9 +53,9 @@ def load_role(dataset: str, role: str = "basic", root: str | os.PathLike[str] | 
     dataset : str
         ``facsynth``, ``rafdb`` (with CK+, JAFFE, MMI and SFEW 2.0 as its lab and film faces) or a key of the catalogue.
     role : str
-        ``basic``: the basic emotions, in the order of ``labels.BASIC``, with the owners' parts; where they define none, a fifth of each
-        class is the test part, always the same. Others as their loader gives them: ``compound``, ``lab``, ``lab-small``, ``mmi``,
-        ``film``.
+        ``basic``: the basic emotions, in the order of ``labels.BASIC``, with the owners' parts; where they define none, a fifth is the
+        test part, always the same, stratified, and of other people where those are known. Others as their loader gives them:
+        ``compound``, ``lab``, ``lab-small``, ``mmi``, ``film``.
     root : path, optional
         Where the dataset's copy lies; below the data root by default. The lab and film faces of ``rafdb`` are looked for there in any case.
     **options
@@ -87,7 +87,8 @@ def _as_basic(faces: FaceDataset) -> FaceDataset:
         faces = faces.subset(kept)
         faces = faces.replace(labels=place[faces.labels], classes=BASIC)
     if (faces.split == "none").all():
-        test = kfold(faces, _FOLDS)[0].test
+        # where people are known, nobody is on both sides
+        test = (kfold if faces.identities is None else subject_kfold)(faces, _FOLDS)[0].test
         parts = np.full(len(faces), "train", dtype="<U5")
         parts[test] = "test"
         faces = faces.replace(split=parts)

@@ -293,7 +293,7 @@ def register_experiment(
     Parameters
     ----------
     id : str
-        ``<paper>/<item>``, as in :mod:`fer_utils.published`.
+        ``<paper>/<item>``, as in ``fer_utils.published``.
     seeds, needs, omits
         See :class:`Experiment`.
 

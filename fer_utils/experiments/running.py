@@ -69,7 +69,7 @@ class Job:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
     def workdir(self) -> Path:
-        """The folder of the run; kept between attempts unless the cache is switched off."""
+        """The folder of the run; below the system's folder for temporary files where the cache is switched off."""
         root = cache_root()
         return (Path(tempfile.gettempdir()) / "fer-book" if root is None else root) / "runs" / self.key
 
@@ -158,7 +158,6 @@ def _versions() -> dict[str, str]:
     return found
 
 
-@cache
 def _hardware() -> dict[str, Any]:
     cpu = platform.processor() or platform.machine()
     with suppress(OSError, StopIteration):
@@ -269,8 +268,10 @@ def _run_wave(
         for experiment in wave:
             ledger = ledgers[experiment.id] = Ledger(experiment.id, profile, dataset, home)
             runs = experiment.plan(profile, dataset, seeds)
-            _drop_stale(ledger, runs, root, say)
+            dropped = _drop_stale(ledger, runs, root, say)
             missing = [run for run in runs if run.key not in ledger]
+            if dropped and not missing:
+                ledger.save()
             say(f"{experiment.id}: {len(missing)} of {len(runs)} runs are missing")
             jobs += [Job(experiment.id, profile, dataset, run, root, data) for run in missing]
         for job, found in execute(jobs):
@@ -298,8 +299,8 @@ def _enter(ledger: Ledger, job: Job, entry: dict[str, Any], data: Path | None) -
     shutil.rmtree(job.workdir(), ignore_errors=True)
 
 
-def _drop_stale(ledger: Ledger, runs: Sequence[Run], root: str | None, say: Callable[[str], None]) -> None:
-    """Take out runs on other faces than those that are here, and those that no plan names; written with the next run that is entered."""
+def _drop_stale(ledger: Ledger, runs: Sequence[Run], root: str | None, say: Callable[[str], None]) -> list[str]:
+    """Take out runs on other faces than those that are here, and those that no plan names; on disk, the next :meth:`Ledger.save` does."""
     now: dict[str, str | None] = {}
     stale = []
     for run in ledger.runs:
@@ -315,8 +316,8 @@ def _drop_stale(ledger: Ledger, runs: Sequence[Run], root: str | None, say: Call
                 say(f"{ledger.id}: {run['name']!r} was measured on other faces; it is run again")
                 stale.append(run["key"])
                 break
-    if stale:
-        ledger.drop(stale)
+    ledger.drop(stale)
+    return stale
 
 
 def _present(dataset: str, faces: dict[str, Any], root: str | None) -> str | None:
@@ -325,7 +326,7 @@ def _present(dataset: str, faces: dict[str, Any], root: str | None) -> str | Non
         if dataset.startswith("facsynth"):
             return fingerprint_faces(dataset)["sha256"]
         return fingerprint_faces(dataset, load_role(dataset, faces["role"], root, **faces["options"]))["sha256"]
-    except (DataError, ImportError):
+    except (ValueError, ImportError):  # a DataError, or too few faces to split
         return None
 
 

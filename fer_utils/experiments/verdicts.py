@@ -111,7 +111,7 @@ def judge_claim(
     Parameters
     ----------
     claim : Claim or str
-        Of :func:`~fer_utils.published.load_published`, or its id, ``dlp-cnn/descriptor-order``.
+        Of :func:`~fer_utils.published.loader.load_published`, or its id, ``dlp-cnn/descriptor-order``.
     profile, dataset : str
     data : Path, optional
         The folder that holds ``results``; the book's by default.

@@ -114,9 +114,8 @@ def test_not_attempted(run, tmp_path):
     assert str(judge(tmp_path)) == "not attempted: mSVM shape: no landmarks"
     assert str(judge(tmp_path, "dlp-cnn/lab-easier")) == "not attempted: muxspace has no lab faces"
     assert str(judge(tmp_path, "dlp-cnn/transfer-beats-others")) == "not attempted: the other methods are not rebuilt in this book"
-    assert {verdict.word for verdict in judge_claims("dlp-cnn", "book", "muxspace", tmp_path)} == {"not attempted", "inconclusive"} - (
-        {"inconclusive"} if judge(tmp_path, "dlp-cnn/accuracy-flatters").word == "not attempted" else set()
-    )
+    verdicts = judge_claims("dlp-cnn", "book", "muxspace", tmp_path)
+    assert len(verdicts) == len(load_published("dlp-cnn").claims) and {verdict.word for verdict in verdicts} == {"not attempted"}
 
 
 def test_wrong_names(tmp_path):
@@ -309,8 +308,7 @@ def test_printed_ledger(run, tmp_path):
     assert len(format_ledger("dlp-cnn/section-5-c", data=tmp_path)) == 2 and format_ledger("dam-cnn", data=tmp_path).empty
 
 
-def test_every_claim_can_be_judged_if_all_is_measured(run, tmp_path):
-    """Each claim's cells are names that a run can give, and each metric on predictions is one that can be computed."""
+def test_metrics_of_claims_can_be_computed():
     for claim in load_published("dlp-cnn").claims:
         for comparison in claim.comparisons:
             for _, each in comparison.terms:
