@@ -1,0 +1,3 @@
+"""Tables and figures of Li & Deng 2019."""
+
+from . import baselines  # noqa: F401
