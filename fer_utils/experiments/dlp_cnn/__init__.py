@@ -1,3 +1,3 @@
 """Tables and figures of Li & Deng 2019."""
 
-from . import baselines  # noqa: F401
+from . import baselines, cross_database, facs  # noqa: F401
