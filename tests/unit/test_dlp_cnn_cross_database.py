@@ -23,8 +23,8 @@ def make_faces(labels, people=None, split="none", classes=SIX, name="toy", shade
     angle = labels[:, None, None] * np.pi / 6 + shade
     wave = 128 + 90 * np.sin(0.5 * (np.cos(angle) * across + np.sin(angle) * down) + rng.uniform(0, 6, (len(labels), 1, 1)))
     return FaceDataset(
-        name=name, images=wave.astype(np.uint8), labels=labels, classes=classes,
-        names=np.array([f"{i}.png" for i in range(len(labels))]), split=np.broadcast_to(np.asarray(split, dtype="<U5"), labels.shape).copy(),
+        name=name, images=wave.astype(np.uint8), labels=labels, classes=classes, names=np.array([f"{i}.png" for i in range(len(labels))]),
+        split=np.broadcast_to(np.asarray(split, dtype="<U5"), labels.shape).copy(),
         identities=None if people is None else np.asarray(people),
     )
 
