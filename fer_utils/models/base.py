@@ -1,0 +1,113 @@
+"""What the networks share: images to features, features to class scores, and how the weights start."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+__all__ = ["FaceModel", "find_flat_size", "initialise", "round_width"]
+
+
+class FaceModel(nn.Module):
+    """A network with a last hidden layer: ``classify(embed(images))``.
+
+    A subclass sets ``body`` (images to features) and ``classifier`` (the last layer), and hands all its arguments on as ``settings``.
+
+    Attributes
+    ----------
+    name : str
+        Key of ``fer_utils.models.MODELS``.
+    settings : dict
+        Arguments that build the same network again.
+    num_classes, in_channels, input_size, embedding_size : int
+        Classes ``K``; 1 for grey or 3 for RGB; side of what the network sees, in pixels; features ``D``.
+    image_size : int or None
+        Side to which whole faces are brought before ``input_size`` is cut out of them, in training and in testing; None: as they come.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    """
+
+    name: ClassVar[str]
+    body: nn.Module
+    classifier: nn.Linear
+
+    def __init__(self, *, num_classes: int, in_channels: int, input_size: int, image_size: int | None, **settings: Any) -> None:
+        super().__init__()
+        if num_classes < 2 or in_channels not in (1, 3) or input_size < 16:
+            given = f"num_classes={num_classes}, in_channels={in_channels}, input_size={input_size}"
+            raise ValueError(f"a face model needs at least 2 classes, 1 or 3 channels and images of at least 16 pixels, got {given}")
+        if image_size is not None and image_size < input_size:
+            raise ValueError(f"faces of {image_size} pixels (image_size) hold no window of {input_size} (input_size)")
+        self.num_classes, self.in_channels, self.input_size, self.image_size = num_classes, in_channels, input_size, image_size
+        self.settings = {
+            "num_classes": num_classes, "in_channels": in_channels, "input_size": input_size, "image_size": image_size, **settings
+        }
+
+    @property
+    def embedding_size(self) -> int:
+        """Number of features."""
+        return self.classifier.in_features
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute the features: activations of the last hidden layer, just before the class scores.
+
+        Parameters
+        ----------
+        images : float ``[B, in_channels, input_size, input_size]``
+            From 0 to 1.
+
+        Returns
+        -------
+        float ``[B, embedding_size]``
+
+        Raises
+        ------
+        ValueError
+            If the images have another shape.
+        """
+        expected = (self.in_channels, self.input_size, self.input_size)
+        if images.shape[1:] != expected:
+            raise ValueError(f"{self.name} takes images [B, {', '.join(map(str, expected))}], got {list(images.shape)}")
+        return self.body(images)
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """Compute class scores ``[B, num_classes]`` before the softmax from features ``[B, embedding_size]``."""
+        return self.classifier(features)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute class scores ``[B, num_classes]`` before the softmax; see :meth:`embed` for the images."""
+        return self.classify(self.embed(images))
+
+
+def round_width(channels: int, width: float) -> int:
+    """Channels of a layer that is ``width`` times as wide, at least 1."""
+    if not width > 0:
+        raise ValueError(f"width must be positive, got {width}")
+    return max(1, round(channels * width))
+
+
+@torch.no_grad()
+def initialise(model: FaceModel) -> None:
+    """Draw all weights as Li & Deng 2019, section V-B: MSRA (normal, variance ``2 / inputs``), biases 0; but the last layer smaller.
+
+    MSRA's variance is made for a rectifier, and none follows the last layer: scores would start with a variance of twice the features'
+    mean square, and the loss well above ``ln K``. The last layer's standard deviation is 0.01, so that it starts at ``ln K``.
+    """
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    nn.init.normal_(model.classifier.weight, std=0.01)
+
+
+def find_flat_size(module: nn.Module, in_channels: int, input_size: int) -> int:
+    """How many numbers an image becomes in the convolutions, without computing them."""
+    with torch.no_grad():
+        return copy.deepcopy(module).to("meta")(torch.empty(1, in_channels, input_size, input_size, device="meta")).numel()

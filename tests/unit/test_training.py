@@ -1,0 +1,566 @@
+"""The training loop on toys: what a step does, what is drawn, what is held back, resuming, checkpoints, features."""
+
+from __future__ import annotations
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors import safe_open
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from fer_utils.augment import center_crop
+from fer_utils.datasets.base import FaceDataset
+from fer_utils.models import build_model
+from fer_utils.splits import validation_split
+from fer_utils.training import (
+    FitSettings,
+    evaluate,
+    extract_features,
+    fit,
+    load_checkpoint,
+    predict,
+    predict_scores,
+    prepare_images,
+    save_checkpoint,
+)
+from fer_utils.training.features import has_bfloat16
+from fer_utils.training.fit import _Order, crop_and_flip
+
+CLASSES = ("anger", "fear", "sadness")
+QUICK = {"steps": 12, "batch_size": 16, "milestones": (), "precision": "float32"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def make_faces(count: int = 120, size: int = 28, seed: int = 0, **changes) -> FaceDataset:
+    """Noise with a bright bar, whose height is the class; four images a person."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, count)
+    images = rng.integers(0, 120, (count, size, size), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[4 + 8 * label : 9 + 8 * label] += 90
+    names, split = np.array([f"{i:04d}.png" for i in range(count)]), np.full(count, "train")
+    given = {"name": "bars", "images": images, "labels": labels, "classes": CLASSES, "names": names, "split": split,
+             "identities": np.arange(count) // 4}  # fmt: skip
+    return FaceDataset(**{**given, **changes})
+
+
+def make_model(name: str = "base_dcnn", seed: int = 0, **changes):
+    return build_model(name, seed=seed, **{"num_classes": 3, "width": 0.04, "input_size": 24, **changes})
+
+
+def weights(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def same(first, second) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def center(images, generator, size):
+    return center_crop(images, size)
+
+
+class Interrupt(Exception):
+    """A run that stops."""
+
+
+# -- learning -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_starts_at_ln_k():
+    history = fit(make_model(), make_faces(), FitSettings(**{**QUICK, "steps": 1, "batch_size": 64}))
+    assert float(history.losses[0]) == pytest.approx(math.log(3), abs=0.02)
+
+
+@pytest.mark.parametrize(("name", "steps"), [("base_dcnn", 120), ("resnet", 40)])
+def test_one_batch_can_be_overfitted(name, steps):
+    faces = make_faces(16, labels=np.arange(16) % 3)  # the labels say nothing about the pictures
+    model = make_model(name, width=0.1)
+    history = fit(model, faces, FitSettings(**{**QUICK, "steps": steps, "learning_rate": 0.02}), augment=center)
+    assert history.losses[-1] < 0.05 < 1 < history.losses[0]
+    assert np.array_equal(predict(model, faces.images), faces.labels)
+
+
+def test_it_learns_what_generalises():
+    model = make_model()
+    fit(model, make_faces(), FitSettings(**{**QUICK, "steps": 80, "batch_size": 32}))
+    counts = evaluate(model, make_faces(60, seed=9))
+    assert counts.sum() == 60 and np.trace(counts) > 54
+    assert not model.training
+
+
+def test_bfloat16_follows_float32():
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        model = make_model()
+        history = fit(model, make_faces(), FitSettings(**{**QUICK, "precision": precision}))
+        assert history.precision == precision
+        assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+        losses.append(history.losses)
+    assert not np.array_equal(*losses)
+    np.testing.assert_allclose(*losses, atol=0.02)
+    auto = fit(make_model(), make_faces(), FitSettings(**{**QUICK, "steps": 1, "precision": "auto"}))
+    assert auto.precision == ("bfloat16" if has_bfloat16(torch.device("cpu")) else "float32")
+
+
+def test_an_infinite_loss_is_an_error():
+    with pytest.raises(ArithmeticError, match=r"the loss of step \d+ is not finite; try a smaller learning_rate \(1e\+10\)"):
+        fit(make_model(), make_faces(), FitSettings(**{**QUICK, "learning_rate": 1e10}))
+
+
+# -- one step -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_defaults_are_the_papers():
+    paper = FitSettings()
+    assert (paper.steps, paper.batch_size, paper.optimizer, paper.learning_rate, paper.momentum) == (20_000, 64, "sgd", 0.01, 0.9)
+    assert [paper.learning_rate_at(step) for step in (4_999, 5_000, 17_999, 18_000)] == pytest.approx([0.01, 0.001, 0.001, 0.0001])
+    assert (paper.weight_decay, paper.last_weight_decay) == (0.0005, 0.0025)
+
+
+def test_one_step_is_sgd_with_a_weight_decay_for_each_layer():
+    faces, model = make_faces(16), make_model()
+    before = weights(model)
+    images = prepare_images(center_crop(torch.tensor(faces.images), 24).numpy(), 1).float() / 255
+    cross_entropy(model(images), torch.tensor(faces.labels)).backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    fit(model, faces, FitSettings(**{**QUICK, "steps": 1, "weight_decay": 0.2, "last_weight_decay": 0.7}), augment=center)
+    for name, after in model.state_dict().items():
+        decay = 0.7 if name == "classifier.weight" else 0.2 if name.endswith("weight") else 0.0
+        torch.testing.assert_close(after, before[name] - 0.01 * (gradients[name] + decay * before[name]), rtol=1e-4, atol=1e-7)
+
+
+def test_milestones_lower_the_learning_rate():
+    faces = make_faces()
+    settings = FitSettings(**{**QUICK, "milestones": (5, 8, 8), "gamma": 0.1})
+    assert [settings.learning_rate_at(step) for step in (0, 4, 5, 7, 8)] == pytest.approx([0.01, 0.01, 0.001, 0.001, 0.00001])
+    short, long = make_model(), make_model()
+    fit(short, faces, FitSettings(**{**QUICK, "steps": 5}))
+    fit(long, faces, FitSettings(**{**QUICK, "milestones": (5,), "gamma": 0.0}))
+    assert same(weights(short), weights(long)), "with gamma 0 nothing moves after the milestone"
+
+
+def test_frozen_layers_stay():
+    model = make_model()
+    model.body.requires_grad_(False)
+    before = weights(model)
+    fit(model, make_faces(), FitSettings(**QUICK))
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"classifier.weight", "classifier.bias"}
+
+
+def test_adam_is_torchs():
+    faces, model, other = make_faces(16), make_model(), make_model()
+    fit(model, faces, FitSettings(**{**QUICK, "optimizer": "adam", "learning_rate": 0.001, "weight_decay": 0, "last_weight_decay": 0,
+                                     "steps": 3}), augment=center)  # fmt: skip
+    optimizer = torch.optim.Adam(other.parameters(), 0.001)
+    images = prepare_images(center_crop(torch.tensor(faces.images), 24).numpy(), 1).float() / 255
+    for _ in range(3):
+        optimizer.zero_grad()
+        cross_entropy(other(images), torch.tensor(faces.labels)).backward()
+        optimizer.step()
+    for name, value in other.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-3, atol=2e-5)
+
+
+# -- what is drawn --------------------------------------------------------------------------------------------------------
+
+
+@given(count=st.integers(1, 40), batch=st.integers(1, 50), seed=st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_every_face_comes_once_in_a_round(count, batch, seed):
+    order = _Order(np.zeros(count, dtype=np.int64), FitSettings(batch_size=batch, seed=seed))
+    batches = [order.batch(step) for step in range(4 * count // batch + 2)]
+    assert all(len(b) == batch for b in batches)
+    stream = torch.cat(batches).numpy()
+    for start in range(0, len(stream) - count + 1, count):
+        assert np.array_equal(np.sort(stream[start : start + count]), np.arange(count))
+    again = _Order(np.zeros(count, dtype=np.int64), FitSettings(batch_size=batch, seed=seed))
+    for step in reversed(range(len(batches))):
+        assert torch.equal(again.batch(step), batches[step]), "a step does not depend on those before it"
+
+
+def test_balanced_batches_hold_classes_evenly():
+    labels = np.repeat([0, 1, 2], [900, 90, 10])
+    for balanced, expected in ((True, [1 / 3, 1 / 3, 1 / 3]), (False, [0.9, 0.09, 0.01])):
+        order = _Order(labels, FitSettings(batch_size=100, balanced=balanced))
+        drawn = np.bincount(labels[torch.cat([order.batch(step) for step in range(40)]).numpy()], minlength=3) / 4000
+        np.testing.assert_allclose(drawn, expected, atol=0.04 if balanced else 0)
+
+
+def test_a_seed_decides_everything_and_disturbs_nothing():
+    faces, runs = make_faces(), {}
+    for name, seed in (("first", 3), ("second", 3), ("other", 4)):
+        torch.manual_seed(len(runs))
+        expected = torch.rand(2)
+        torch.manual_seed(len(runs))
+        model = make_model("alexnet")  # it has dropout
+        fit(model, faces, FitSettings(**{**QUICK, "seed": seed}))
+        assert torch.equal(torch.rand(2), expected)
+        runs[name] = weights(model)
+    assert same(runs["first"], runs["second"]) and not same(runs["first"], runs["other"])
+
+
+def test_augmentation_gets_the_whole_batch_in_bytes():
+    seen = []
+
+    def augment(images, generator, size):
+        seen.append((images.dtype, tuple(images.shape), size, int(torch.randint(1 << 30, (1,), generator=generator))))
+        return crop_and_flip(images, generator, size)
+
+    fit(make_model(in_channels=3, image_size=26), make_faces(), FitSettings(**{**QUICK, "steps": 3}), augment=augment)
+    assert [entry[:3] for entry in seen] == [(torch.uint8, (16, 3, 26, 26), 24)] * 3
+    assert len({entry[3] for entry in seen}) == 3, "each step draws anew"
+
+
+# -- validation -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_best_validation_gives_the_weights():
+    faces, model = make_faces(), make_model()
+    # the second half of the training ruins the network
+    settings = FitSettings(**{**QUICK, "steps": 60, "milestones": (40,), "gamma": 30.0, "validation_share": 0.25, "validate_every": 10})
+    history = fit(model, faces, settings)
+    values = {entry["step"]: entry["mean diagonal"] for entry in history.validations}
+    assert list(values) == [10, 20, 30, 40, 50, 60]
+    assert history.best_step == max(values, key=values.get) <= 50
+    held_back = faces.subset(validation_split(faces, 0.25, settings.seed).test)
+    counts = evaluate(model, held_back)
+    assert np.mean(np.diag(counts) / counts.sum(1)) == pytest.approx(values[history.best_step])
+    assert len(history.losses) == 60 and history.seconds > 0
+
+
+def test_validation_faces_are_never_trained_on():
+    faces, seen = make_faces(), set()
+
+    def augment(images, generator, size):
+        seen.update(image.numpy().tobytes() for image in images)
+        return center_crop(images, size)
+
+    settings = FitSettings(**{**QUICK, "steps": 20, "validation_share": 0.25, "validate_every": 5, "seed": 2})
+    fit(make_model(), faces, settings, augment=augment)
+    split = validation_split(faces, 0.25, 2)
+    held_back, trained = ({faces.images[i].tobytes() for i in part} for part in (split.test, split.train))
+    assert seen == trained and not seen & held_back
+    assert not set(faces.identities[split.test]) & set(faces.identities[split.train])
+
+
+def test_it_stops_when_it_gets_no_better():
+    settings = FitSettings(
+        **{**QUICK, "steps": 100, "learning_rate": 0.0, "validation_share": 0.25, "validate_every": 5, "patience": 3, "monitor": "accuracy"}
+    )
+    history = fit(make_model(), make_faces(), settings)
+    assert len(history.losses) == 20 and history.best_step == 5, "the first is the best of equals; three more were not better"
+
+
+@pytest.mark.parametrize("part", ["test", "val"])
+def test_faces_of_the_owners_test_part_are_refused(part):
+    faces = make_faces(split=np.where(np.arange(120) < 100, "train", part))
+    for share in (0.0, 0.2):
+        with pytest.raises(ValueError, match=f"bars holds a {part} part; train on training faces alone, such as faces.train"):
+            fit(make_model(), faces, FitSettings(**{**QUICK, "validation_share": share}))
+    fit(make_model(), faces.train, FitSettings(**{**QUICK, "steps": 1}))
+
+
+# -- a loss on features ---------------------------------------------------------------------------------------------------
+
+
+class Pull(nn.Module):
+    """A toy: pulls features to a learnt point, counts its calls, and remembers the last features of every sample."""
+
+    def __init__(self, faces: FaceDataset, size: int) -> None:
+        super().__init__()
+        self.point = nn.Parameter(torch.ones(size))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("bank", torch.zeros(len(faces), size))
+        self.expected = torch.tensor(faces.labels)
+
+    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+        assert embeddings.dtype == torch.float32 and torch.equal(self.expected[indices], labels)
+        self.calls += 1
+        self.bank[indices] = embeddings.detach()
+        return (embeddings - self.point).square().sum(1).mean()
+
+
+def test_a_loss_on_features_is_added_with_its_weight():
+    faces, model = make_faces(16), make_model()
+    loss = Pull(faces, model.embedding_size)
+    images = prepare_images(center_crop(torch.tensor(faces.images), 24).numpy(), 1).float() / 255
+    with torch.no_grad():
+        features = model.embed(images)
+        plain = cross_entropy(model.classify(features), torch.tensor(faces.labels))
+        expected = plain + 0.3 * (features - 1).square().sum(1).mean()
+    history = fit(model, faces, FitSettings(**{**QUICK, "steps": 1, "metric_weight": 0.3}), augment=center, metric_loss=loss)
+    assert float(history.losses[0]) == pytest.approx(float(expected), rel=1e-5)
+    torch.testing.assert_close(loss.point.detach(), 1 - 0.01 * 0.3 * 2 * (1 - features.mean(0)), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(loss.bank, features, rtol=1e-4, atol=1e-6)
+
+
+def test_a_loss_of_two_arguments_will_do():
+    called = []
+
+    class Plain(nn.Module):
+        def forward(self, embeddings, labels, indices_tuple=None):  # as pytorch-metric-learning's
+            called.append((tuple(embeddings.shape), indices_tuple))
+            return embeddings.mean()
+
+    model = make_model()
+    fit(model, make_faces(), FitSettings(**{**QUICK, "steps": 2, "metric_weight": 1.0}), metric_loss=Plain())
+    assert called == [((16, model.embedding_size), None)] * 2
+
+
+def test_weight_0_is_the_plain_loss():
+    class Never(nn.Module):
+        def forward(self, embeddings, labels):
+            raise AssertionError
+
+    first, second, faces = make_model(), make_model(), make_faces()
+    fit(first, faces, FitSettings(**QUICK))
+    fit(second, faces, FitSettings(**QUICK), metric_loss=Never())
+    assert same(weights(first), weights(second))
+
+
+# -- interrupted and resumed ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("base_dcnn", {"metric_weight": 0.01, "validation_share": 0.25, "validate_every": 3}),
+        ("alexnet", {"optimizer": "adam", "learning_rate": 0.001, "balanced": True, "precision": "bfloat16"}),
+        ("resnet", {"momentum": 0.0, "metric_weight": 0.01}),
+    ],
+)
+def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, name, changes):
+    faces, settings = make_faces(), FitSettings(**{**QUICK, "milestones": (7,), **changes})
+    results = []
+    for stops in ([], [1, 6, 7, 11]):
+        model = make_model(name)
+        loss = Pull(faces, model.embedding_size)
+        options = {"checkpoint": tmp_path / f"{len(stops)}.safetensors", "checkpoint_seconds": 0, "metric_loss": loss}
+        for stop in stops:
+            left = iter(range(stop - len(saved_losses(options["checkpoint"]))))
+
+            def augment(images, generator, size, left=left):
+                if next(left, None) is None:
+                    raise Interrupt
+                return crop_and_flip(images, generator, size)
+
+            augment.__qualname__ = "crop_and_flip"
+            with pytest.raises(Interrupt):
+                fit(model, faces, settings, augment=augment, **options)
+            assert len(saved_losses(options["checkpoint"])) == stop
+            model = make_model(name, seed=7)  # whatever it starts from
+            options["metric_loss"] = loss = Pull(faces, model.embedding_size)
+        history = fit(model, faces, settings, **options)
+        results.append((weights(model), weights(loss), history))
+    (model, loss, history), (resumed, resumed_loss, resumed_history) = results
+    assert same(model, resumed) and same(loss, resumed_loss)
+    assert np.array_equal(history.losses, resumed_history.losses)
+    assert (history.validations, history.best_step) == (resumed_history.validations, resumed_history.best_step)
+    assert int(resumed_loss["calls"]) == (12 if settings.metric_weight else 0)
+
+
+def saved_losses(path) -> list[float]:
+    if not path.exists():
+        return []
+    with safe_open(path, framework="pt") as file:
+        step = json.loads(file.metadata()["content"])["step"]
+        return file.get_tensor("losses")[:step].tolist()
+
+
+def test_a_finished_run_only_gives_back_its_weights(tmp_path):
+    faces, path = make_faces(), tmp_path / "run.safetensors"
+    first, second = make_model(), make_model(seed=5)
+    history = fit(first, faces, FitSettings(**QUICK), checkpoint=path)
+    stamp = path.stat().st_mtime_ns
+
+    def augment(*_):
+        raise AssertionError
+
+    augment.__qualname__ = "crop_and_flip"
+    again = fit(second, faces, FitSettings(**QUICK), augment=augment, checkpoint=path)
+    assert same(weights(first), weights(second)) and np.array_equal(history.losses, again.losses)
+    assert path.stat().st_mtime_ns == stamp
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+    path = tmp_path / "run.safetensors"
+    fit(make_model(), make_faces(), FitSettings(**QUICK), checkpoint=path)
+    cases = [
+        (make_model(), make_faces(), {"learning_rate": 0.1}, "learning_rate was 0.01 and is now 0.1"),
+        (make_model(width=0.05), make_faces(), {}, "model's width was 0.04 and is now 0.05"),
+        (make_model(), make_faces(seed=1), {}, "faces was 'bars, 120, .*' and is now 'bars, 120, .*'"),
+        (make_model(), make_faces(), {"steps": 13}, "steps was 12 and is now 13"),
+    ]
+    for model, faces, changes, message in cases:
+        with pytest.raises(ValueError, match=rf"run.safetensors: of another training \({message}\); .* delete it to start anew"):
+            fit(model, faces, FitSettings(**{**QUICK, **changes}), checkpoint=path)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"run.safetensors: cannot be read"):
+        fit(make_model(), make_faces(), FitSettings(**QUICK), checkpoint=path)
+
+
+def test_leftovers_of_killed_writes_are_removed(tmp_path):
+    path = tmp_path / "run.safetensors"
+    (tmp_path / "run.safetensors.123.part").write_bytes(b"half")
+    (tmp_path / "other.safetensors.123.part").write_bytes(b"half")
+    fit(make_model(), make_faces(), FitSettings(**QUICK), checkpoint=path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["other.safetensors.123.part", "run.safetensors"]
+
+
+# -- bad input ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer": "lamb"}, "optimizer must be one of 'sgd', 'adam', got 'lamb'"), ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"monitor": "loss"}, "monitor must be one of"), ({"precision": "half"}, "precision must be one of"),
+        ({"learning_rate": -1.0}, "learning_rate must be finite and not below 0"), ({"momentum": 1.0}, "momentum must be at least 0"),
+        ({"validation_share": 1.0}, "validation_share must be"), ({"patience": 2}, "patience needs a validation_share"),
+        ({"metric_weight": math.nan}, "metric_weight must be finite"),
+    ],
+)
+def test_wrong_settings(changes, message):
+    with pytest.raises(ValueError, match=message):
+        FitSettings(**changes)
+
+
+def test_faces_that_do_not_fit():
+    with pytest.raises(ValueError, match="bars has 3 classes, the network 7"):
+        fit(make_model(num_classes=7), make_faces(), FitSettings(**QUICK))
+    with pytest.raises(ValueError, match="bars has 3 classes, the network 7"):
+        evaluate(make_model(num_classes=7), make_faces())
+    with pytest.raises(ValueError, match="bars has images of 28x28, the network takes 40; set its image_size"):
+        fit(make_model(input_size=40), make_faces(), FitSettings(**QUICK))
+    with pytest.raises(ValueError, match="bars holds no faces"):
+        fit(make_model(), make_faces().subset([]), FitSettings(**QUICK))
+    accelerator = SimpleNamespace(device=torch.device("cpu"), num_processes=3, is_main_process=True)
+    with pytest.raises(ValueError, match="3 processes cannot share batches of 16; batch_size must be a multiple of their number"):
+        fit(make_model(), make_faces(), FitSettings(**QUICK), accelerator=accelerator)
+    for images in (np.zeros((2, 28, 28)), np.zeros((2, 28, 28, 4), np.uint8), np.zeros((28, 28), np.uint8)):
+        with pytest.raises(ValueError, match=r"images must be uint8 \[N, H, W\] or \[N, H, W, 3\]"):
+            predict(make_model(), images)
+    with pytest.raises(ValueError, match="there are no images"):
+        predict(make_model(), np.zeros((0, 28, 28), np.uint8))
+
+
+# -- images and features --------------------------------------------------------------------------------------------------
+
+
+def test_images_are_brought_to_the_networks_colours():
+    rng = np.random.default_rng(0)
+    colour = rng.integers(0, 256, (300, 10, 12, 3), dtype=np.uint8)
+    grey = prepare_images(colour, 1)
+    assert grey.shape == (300, 1, 10, 12) and grey.dtype == torch.uint8
+    pillow = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in colour]).astype(int)
+    assert np.abs(grey[:, 0].numpy().astype(int) - pillow).max() <= 1
+    assert np.array_equal(prepare_images(colour, 3).permute(0, 2, 3, 1).numpy(), colour)
+    tripled = prepare_images(pillow.astype(np.uint8), 3)
+    assert tripled.shape == (300, 3, 10, 12) and torch.equal(tripled[:, 0], tripled[:, 2])
+
+
+@pytest.mark.parametrize("size", [9, 20, 45])
+def test_images_are_resized_as_pillow_does(size):
+    rng = np.random.default_rng(0)
+    smooth = np.asarray(Image.fromarray(rng.integers(0, 256, (5, 5), dtype=np.uint8)).resize((30, 30), Image.Resampling.BICUBIC))
+    ours = prepare_images(smooth[None], 1, size)[0, 0].numpy().astype(int)
+    pillow = np.asarray(Image.fromarray(smooth).resize((size, size), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(ours - pillow).max() <= 1
+
+
+def test_features_are_of_the_middle_of_the_whole_face():
+    faces, model = make_faces(20), make_model("alexnet", image_size=26).train()
+    images = center_crop(prepare_images(faces.images, 1, 26), 24).float() / 255
+    expected = model.eval().embed(images).detach()
+    model.train()
+    features = extract_features(model, faces.images, batch_size=7)
+    assert model.training, "left as it was"
+    assert features.dtype == np.float32 and features.shape == (20, model.embedding_size)
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-6)
+    scores = predict_scores(model, faces.images)
+    np.testing.assert_allclose(scores, model.classify(torch.from_numpy(features)).detach(), rtol=1e-4, atol=1e-6)
+    assert np.array_equal(predict(model, faces.images), scores.argmax(1))
+
+
+def test_a_classifier_on_top_of_the_features():
+    train, test, model = make_faces(), make_faces(60, seed=9), make_model()
+    fit(model, train, FitSettings(**{**QUICK, "steps": 60}))
+    lda = LinearDiscriminantAnalysis().fit(extract_features(model, train.images), train.labels)
+    assert lda.score(extract_features(model, test.images), test.labels) > 0.9
+
+
+# -- networks to ship -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["base_dcnn", "resnet"])
+def test_a_network_comes_back_from_disk(tmp_path, name):
+    faces, path = make_faces(), tmp_path / "deep" / "model.safetensors"
+    model = make_model(name, image_size=26)
+    fit(model, faces, FitSettings(**QUICK))
+    provenance = {"recipe": "toy", "seed": 0, "metrics": {"mean diagonal": 0.5}}
+    sizes = {}
+    for half in (True, False):
+        save_checkpoint(model, path, half=half, provenance=provenance)
+        sizes[half] = path.stat().st_size
+        again, read = load_checkpoint(path)
+        assert read == provenance and not again.training
+        assert all(value.dtype == torch.float32 for value in again.parameters())
+        expected = predict_scores(model, faces.images)
+        np.testing.assert_allclose(predict_scores(again, faces.images), expected, atol=0.02 if half else 1e-6)
+    assert sizes[True] < 0.65 * sizes[False]
+    assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
+
+
+def test_what_half_precision_cannot_hold_stays_whole(tmp_path):
+    model = make_model("resnet")
+    model.body[1].running_var[0] = 1e6
+    save_checkpoint(model, tmp_path / "m.safetensors")
+    again, _ = load_checkpoint(tmp_path / "m.safetensors")
+    assert float(again.body[1].running_var[0]) == 1e6
+    with safe_open(tmp_path / "m.safetensors", framework="pt") as file:
+        assert file.get_tensor("body.1.running_var").dtype == torch.float32
+        assert file.get_tensor("body.0.weight").dtype == torch.float16
+
+
+def test_the_books_network_is_small_enough_to_ship(tmp_path):
+    save_checkpoint(build_model("base_dcnn", width=0.25, input_size=48), tmp_path / "m.safetensors")
+    assert (tmp_path / "m.safetensors").stat().st_size < 5e6
+
+
+def test_files_that_are_no_networks(tmp_path):
+    path = tmp_path / "run.safetensors"
+    fit(make_model(), make_faces(), FitSettings(**QUICK), checkpoint=path)
+    with pytest.raises(ValueError, match=r"run.safetensors: of kind 'fer_utils training 1'; expected .* kind 'fer_utils model 1'"):
+        load_checkpoint(path)
+    with pytest.raises(ValueError, match=r"nowhere.safetensors: not found"):
+        load_checkpoint(tmp_path / "nowhere.safetensors")
+    model = make_model()
+    model.settings = {**model.settings, "width": 0.1}
+    save_checkpoint(model, path)
+    with pytest.raises(ValueError, match=r"run.safetensors: does not fit the network that it names"):
+        load_checkpoint(path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"run.safetensors: cannot be read"):
+        load_checkpoint(path)
+    with pytest.raises(TypeError):
+        save_checkpoint(model, tmp_path / "bad.safetensors", provenance={"x": object()})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.safetensors"]
