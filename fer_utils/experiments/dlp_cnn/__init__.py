@@ -1,5 +1,5 @@
 """The experiments of Li & Deng 2019 (RAF-DB and DLP-CNN)."""
 
-from . import baselines, crowd
+from . import baselines, cross_database, crowd, facs
 
-__all__ = ["baselines", "crowd"]
+__all__ = ["baselines", "cross_database", "crowd", "facs"]
