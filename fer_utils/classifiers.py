@@ -17,7 +17,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.metrics import recall_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
-from sklearn.utils import compute_class_weight
+from sklearn.utils import check_consistent_length, compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
 
 from .splits import Split
@@ -26,6 +27,23 @@ __all__ = ["RBFSVM", "LDANearestNeighbour", "LinearSVM", "RandomLabelDetector"]
 
 #: Rows handled at once where a whole matrix in double precision would be large.
 _ROWS = 1024
+
+
+def _check_training(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    X, y = check_X_y(X, y, dtype=[np.float32, np.float64])
+    check_classification_targets(y)
+    if len(np.unique(y)) < 2:
+        raise ValueError("a classifier needs at least 2 classes, got 1 class")
+    return X, y
+
+
+def _check_faces(classifier: Any, X: np.ndarray) -> np.ndarray:
+    check_is_fitted(classifier, "n_features_in_")
+    X = check_array(X, dtype=[np.float32, np.float64])
+    if X.shape[1] != classifier.n_features_in_:
+        name, count = type(classifier).__name__, classifier.n_features_in_
+        raise ValueError(f"X has {X.shape[1]} features, but {name} is expecting {count} features as input")
+    return X
 
 
 class _PairwiseSVM(ClassifierMixin, BaseEstimator):
@@ -64,10 +82,8 @@ class _PairwiseSVM(ClassifierMixin, BaseEstimator):
             If there are several settings and no ``validation``, it is of other faces or leaves a class nothing to train on, there are
             fewer than two classes, a parameter is not above 0, or values are missing or not finite.
         """
-        X, y = check_X_y(X, y, dtype=[np.float32, np.float64])
+        X, y = _check_training(X, y)
         self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"a classifier needs at least 2 classes, got {len(self.classes_)}")
         self.n_features_in_ = X.shape[1]
         costs, gammas = _sorted("C", self.C), self._gammas()
         choose = len(costs) * len(gammas) > 1
@@ -97,19 +113,13 @@ class _PairwiseSVM(ClassifierMixin, BaseEstimator):
             Pairs (0, 1), (0, 2) to (K - 2, K - 1) of ``classes_``; above 0 for the first of the pair. With two classes ``[N]``, above 0 for
             the second, as scikit-learn has it.
         """
-        values = self._values(self._check_input(X))
+        values = self._values(_check_faces(self, X))
         return values if len(self.classes_) > 2 else -values[:, 0]
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The class with most votes of the pairs; of equals, the first in ``classes_``. As ``X``, see :meth:`decision_function`."""
-        return self.classes_[_vote(self._values(self._check_input(X)), len(self.classes_))]
-
-    def _check_input(self, X: np.ndarray) -> np.ndarray:
-        check_is_fitted(self)
-        X = check_array(X, dtype=[np.float32, np.float64])
-        if X.shape[1] != self.n_features_in_:
-            raise ValueError(f"expected {self.n_features_in_} values a face, as in training, got {X.shape[1]}")
-        return X
+        values = self._values(_check_faces(self, X))
+        return self.classes_[_vote(values, len(self.classes_))]
 
     def _check_splits(self, validation: Split | Iterable[Split] | None, codes: np.ndarray) -> list[Split]:
         if validation is None:
@@ -254,8 +264,8 @@ class RBFSVM(_PairwiseSVM):
     """
 
     def __init__(
-        self, C: float | Sequence[float] = (0.5, 2.0, 8.0, 32.0, 128.0),
-        gamma: float | Sequence[float] = (2**-11, 2**-9, 2**-7, 2**-5, 2**-3), class_weight: str | None = None, n_jobs: int | None = -1,
+        self, C: float | Sequence[float] = (0.5, 2.0, 8.0, 32.0, 128.0, 512.0),
+        gamma: float | Sequence[float] = (2**-13, 2**-11, 2**-9, 2**-7, 2**-5), class_weight: str | None = None, n_jobs: int | None = -1,
     ) -> None:
         self.C = C
         self.gamma = gamma
@@ -331,12 +341,10 @@ class LDANearestNeighbour(ClassifierMixin, TransformerMixin, BaseEstimator):
             If there are fewer than two classes, the faces of each class are all alike, the shrinkage is not in ``[0, 1]``, or it is 0 and
             the covariance cannot be inverted.
         """
-        X, y = check_X_y(X, y, dtype=[np.float32, np.float64])
+        X, y = _check_training(X, y)
         if self.shrinkage is not None and not 0 <= self.shrinkage <= 1:
             raise ValueError(f"shrinkage must be from 0 to 1, got {self.shrinkage}")
         self.classes_, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"a classifier needs at least 2 classes, got {len(self.classes_)}")
         self.n_features_in_ = X.shape[1]
         means = np.stack([X[codes == k].mean(0, dtype=np.float64) for k in range(len(counts))])
         self.mean_ = counts / len(X) @ means
@@ -392,15 +400,13 @@ class LDANearestNeighbour(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Project faces ``[N, D]`` on the directions: float64 ``[N, K - 1]``."""
-        check_is_fitted(self, "scalings_")
-        X = check_array(X, dtype=[np.float32, np.float64])
-        if X.shape[1] != self.n_features_in_:
-            raise ValueError(f"expected {self.n_features_in_} values a face, as in training, got {X.shape[1]}")
+        X = _check_faces(self, X)
         return X @ self.scalings_ - self.mean_ @ self.scalings_
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The class of the training face nearest to each of ``[N, D]``."""
-        return self._nearest.predict(self.transform(X))
+        points = self.transform(X)
+        return self._nearest.predict(points)
 
 
 def _ledoit_wolf(scatter: np.ndarray, lengths: np.ndarray, faces: int, values: int) -> float:
@@ -451,6 +457,8 @@ class RandomLabelDetector(ClassifierMixin, BaseEstimator):
         """
         if self.labels not in ("uniform", "prior"):
             raise ValueError(f"labels must be 'uniform' or 'prior', got {self.labels!r}")
+        check_consistent_length(X, y)
+        check_classification_targets(y)
         self.classes_, counts = np.unique(y, return_counts=True)
         self._shares = counts / counts.sum() if self.labels == "prior" else np.full(len(counts), 1 / len(counts))
         if self.estimator is not None:
@@ -459,7 +467,7 @@ class RandomLabelDetector(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """What the estimator says of ``X``, or a random label each."""
-        check_is_fitted(self, "classes_")
+        check_is_fitted(self)
         return self.estimator_.predict(X) if self.estimator is not None else self._draw(len(X), 1)
 
     def _draw(self, count: int, stream: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +15,10 @@ from .facsynth.sets import SETS
 from .recipes import Profile
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.table import Table
 
+    from .crowd import Step
     from .datasets.catalog import Entry
 
 app = typer.Typer(
@@ -25,6 +28,13 @@ synth = typer.Typer(help="The rendered faces: render, measure, look.", no_args_i
 app.add_typer(synth, name="synth")
 data = typer.Typer(help="The datasets: list, check, look.", no_args_is_help=True)
 app.add_typer(data, name="data")
+crowd = typer.Typer(help="The crowd: from votes to labels.", no_args_is_help=True)
+app.add_typer(crowd, name="crowd")
+
+
+@crowd.callback()
+def votes_to_labels() -> None:
+    """From the votes of a crowd to labels."""  # keeps 'fit' a command of its own while it is the only one
 
 
 def _fail(message: str) -> typer.Exit:
@@ -278,6 +288,56 @@ def ledger(
                 table.add_row(verdict.claim.text, verdict.word, verdict.reason)
         typer.echo()
         _print(table)
+
+
+@crowd.command("fit")
+def fit_crowd(
+    votes: Annotated[Path, typer.Argument(help="A .csv or .parquet table, or a folder of .parquet, with columns task, worker, label.")],
+    out: Annotated[Path, typer.Option(help="The labels to write (.csv or .parquet): task, label, p_<class>, beta (clarity).")],
+    workers: Annotated[Path | None, typer.Option(help="The annotators to write (.csv or .parquet): worker, alpha (reliability).")] = None,
+    classes: Annotated[str | None, typer.Option(help="All classes, comma-separated, where some may have no vote.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="A running Dask scheduler, tcp://host:port.")] = None,
+    chunk_rows: Annotated[int, typer.Option(help="Votes that are in memory at a time, about.", min=1)] = 2**20,
+) -> None:
+    """Weigh annotators and label faces (Li & Deng 2019, Algorithm 1). A fit that was killed goes on where it was, from OUT.chunks."""
+    from .crowd import ReliabilityEM
+
+    for path in filter(None, (out, workers)):
+        if path.suffix not in (".csv", ".parquet") or not path.parent.is_dir() or path.resolve() == votes.resolve():
+            raise _fail(f"cannot write {path}; expected a .csv or .parquet other than the votes, in a folder that is there")
+    known: list[str] | list[int] | None = [name.strip() for name in classes.split(",")] if classes else None
+    if known and votes.suffix != ".csv" and all(name.isdecimal() for name in known):
+        known = [int(name) for name in known]
+    model = ReliabilityEM(classes=known)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.fit_file(votes, chunk_rows=chunk_rows, scheduler=scheduler, scratch=out.with_name(f"{out.name}.chunks"), on_step=_show)
+        _write_table(model.probas_.add_prefix("p_").assign(beta=model.betas_), out, label=model.labels_)
+        if workers is not None:
+            _write_table(model.alphas_.to_frame(), workers)
+    except (ValueError, ImportError, OSError, RuntimeError) as error:
+        raise _fail(str(error)) from None
+    for warning in caught:
+        typer.echo(f"warning: {warning.message}", err=True)
+    typer.echo(f"{out}: {len(model.labels_):,} tasks labelled by {len(model.alphas_):,} annotators")
+
+
+def _show(step: Step) -> None:
+    change = f", largest change of alpha {step.change:.2g}" if step.iteration > 1 else ""
+    typer.echo(f"iteration {step.iteration}: objective {step.objective:,.1f}{change}", err=True)
+
+
+def _write_table(table: pd.DataFrame, path: Path, **first: pd.Series) -> None:
+    """Write a table and its index under a temporary name, then rename it; ``first`` are columns to put before the others."""
+    for name, column in first.items():
+        table.insert(0, name, column)
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        table.reset_index().to_csv(partial, index=False) if path.suffix == ".csv" else table.reset_index().to_parquet(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _find(name: str) -> Entry:

@@ -27,7 +27,7 @@ ORIENTATIONS = 10
 CELL = 5
 SCALES, DIRECTIONS = 5, 8
 #: Images described together, small enough for a processor's cache.
-_BATCH = 16
+_BATCH = 8
 _GREY = np.array([0.299, 0.587, 0.114])
 
 

@@ -8,7 +8,72 @@ from typing import Any, ClassVar
 
 from .base import Profile, Recipe, scale
 
-__all__ = ["DLPCNN"]
+__all__ = ["DLPCNN", "Baselines", "Coding", "CrossDatabase", "Crowd"]
+
+
+@dataclass(frozen=True)
+class Crowd(Recipe):
+    """The EM on the annotators' votes (sections III-A4 and III-A5, Algorithm 1).
+
+    Attributes
+    ----------
+    faces : int, optional
+        Only the first so many.
+    tolerance : float
+        Gain of the objective, as a share of its size, below which the two starts are compared as converged. Not in the paper.
+    max_iterations : int
+        Not in the paper.
+    """
+
+    tolerance: float = 1e-6
+    max_iterations: int = 3_000
+    faces: int | None = scale(None)
+
+    SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {Profile.SMOKE: {"faces": 60}, Profile.BOOK: {"faces": None}}
+
+
+@dataclass(frozen=True)
+class Baselines(Recipe):
+    """Descriptors and classifiers of section V-A; what the paper does not say is marked."""
+
+    C: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)  # not said; chosen on the mean diagonal, V-A
+    validation: float = 0.2  # share of the training faces on which C is chosen; not said
+    folds: int = 5  # of people, on CK+, V-A 1)
+    people: int = 10  # JAFFE's, each left out once, V-A 1)
+    images: int | None = scale(None)  # of a class, in each part, and then one fold only; None for all
+
+    SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {Profile.SMOKE: {"images": 12}, Profile.BOOK: {}}
+
+
+@dataclass(frozen=True)
+class CrossDatabase(Recipe):
+    """Training on one database and testing on another, section III-B; what the paper does not say is marked."""
+
+    C: tuple[float, ...] = (0.5, 2.0, 8.0, 32.0, 128.0)  # a grid search, III-B; its values are not said
+    gamma: tuple[float, ...] = (2**-11, 2**-9, 2**-7, 2**-5, 2**-3)  # not said
+    folds: int = scale(5)  # of the training database's people, on which C and gamma are chosen; not said
+    images: int | None = scale(None)  # of a class, in each database; None for all
+
+    SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {Profile.SMOKE: {"images": 6, "folds": 2}, Profile.BOOK: {}}
+
+
+@dataclass(frozen=True)
+class Coding(Recipe):
+    """Two simulated coders of action units, in the place of section III-B's two people; every number but the first is ours.
+
+    A coder reads a unit's intensity with a normal error and codes what reads above a threshold; see
+    :func:`~fer_utils.experiments.dlp_cnn.facs.read_units`.
+    """
+
+    faces: int = 309  # III-B
+    thresholds: tuple[float, float] = (0.18, 0.22)  # one coder is a little stricter; units of intensity, 1 is a unit's strongest
+    error: float = 0.05  # standard deviation of a reading on a frontal, sharp, open face
+    blur: float = 0.05  # added to it on the coarsest pictures, whose detail is 0.4 of the finest
+    turn: float = 0.05  # added to it at 45 degrees from the camera
+    slip: float = 0.01  # of the codes are wrong for no reason
+    draws: int = scale(200)  # of the people, for standard errors; the book's choice
+
+    SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {Profile.SMOKE: {"draws": 20}, Profile.BOOK: {}}
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import torch
 
 from ..augment import center_crop
 from ..datasets.base import FaceDataset
+from ..descriptors import to_grey
 from ..metrics import count_confusions
 from ..models import FaceModel
 
 __all__ = ["evaluate", "extract_features", "has_bfloat16", "predict", "predict_scores", "prepare_images", "scale_pixels"]
 
-_GREY = torch.tensor([0.299, 0.587, 0.114])
 #: Images converted together, which bounds memory.
 _CHUNK = 256
 
@@ -35,7 +35,7 @@ def prepare_images(images: np.ndarray, in_channels: int, size: int | None = None
     ----------
     images : uint8 ``[N, H, W]`` or ``[N, H, W, 3]``
     in_channels : {1, 3}
-        1: luminance, rounded. 3: RGB; grey images are repeated.
+        1: :func:`~fer_utils.descriptors.to_grey`. 3: RGB; grey images are repeated.
     size : int, optional
         Side to resize to, bilinearly and without aliasing. Without it images keep their size.
 
@@ -54,10 +54,9 @@ def prepare_images(images: np.ndarray, in_channels: int, size: int | None = None
     channels = 1 if images.ndim == 3 else in_channels
     prepared = torch.empty(len(images), channels, height, width, dtype=torch.uint8)
     for start in range(0, len(images), _CHUNK):
-        part = torch.tensor(images[start : start + _CHUNK])
+        part = images[start : start + _CHUNK]
+        part = torch.tensor(to_grey(part) if channels == 1 else part)
         planes = part.unsqueeze(1) if part.ndim == 3 else part.permute(0, 3, 1, 2)
-        if planes.shape[1] > channels:
-            planes = (part.float() @ _GREY).round().unsqueeze(1)
         if planes.shape[2:] != prepared.shape[2:]:
             planes = torch.nn.functional.interpolate(planes.float(), (height, width), mode="bilinear", antialias=True).round().clamp(0, 255)
         prepared[start : start + _CHUNK] = planes

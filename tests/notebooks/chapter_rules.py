@@ -9,7 +9,7 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TAG = "nbval-check-output"
-HOME_PATH = re.compile(r"(?:/home/|/root/|/Users/|[A-Z]:\\Users\\|/tmp/)[\w.-]+")
+HOME_PATH = re.compile(r"(?:/home/|/root/|/Users/|[A-Z]:\\Users\\|/tmp/)[\w.-]+|/site-packages/")
 NUMBER = re.compile(r"\d")
 
 

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC
+from sklearn.utils.estimator_checks import check_estimator
 
 from fer_utils.classifiers import RBFSVM, LDANearestNeighbour, LinearSVM, RandomLabelDetector
 from fer_utils.labels import BASIC
@@ -136,10 +138,14 @@ def test_manners_of_a_classifier(classifier):
     again = pickle.loads(pickle.dumps(fitted))
     assert np.array_equal(again.predict(X), fitted.predict(X)) and 0.3 < fitted.score(X, y) <= 1
     assert fitted.classes_.tolist() == sorted(BASIC)
-    with pytest.raises(ValueError, match=r"expected 30 values a face, as in training, got 29"):
+    with pytest.raises(ValueError, match=r"X has 29 features, but \w+ is expecting 30 features"):
         fitted.predict(X[:, 1:])
     with pytest.raises(ValueError, match="at least 2 classes"):
         clone(classifier).fit(X, np.zeros(len(X)))
+    with pytest.raises(NotFittedError):
+        clone(classifier).predict(X)
+    with pytest.raises(ValueError, match="Unknown label type: continuous"):
+        clone(classifier).fit(X, X[:, 0])
     with pytest.raises(ValueError, match="NaN"):
         clone(classifier).fit(np.full_like(X, np.nan), y)
 
@@ -271,5 +277,20 @@ def test_fit_parameters_reach_the_machine():
 
 
 def test_bad_input_labels():
+    with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[30, 20\]"):
+        RandomLabelDetector().fit(np.zeros((30, 3)), np.zeros(20))
     with pytest.raises(ValueError, match="labels must be 'uniform' or 'prior', got 'even'"):
         RandomLabelDetector(labels="even").fit(*make_features(30, 3))
+
+
+@pytest.mark.parametrize(
+    ("classifier", "failing"),
+    [
+        (LDANearestNeighbour(), ()),
+        # decisions are for pairs of classes, not for classes
+        (LinearSVM(C=1.0, n_jobs=None), ("check_classifiers_classes", "check_classifiers_train")),
+    ],
+    ids=["lda", "svm"],
+)
+def test_scikit_learns_own_checks(classifier, failing):
+    check_estimator(classifier, expected_failed_checks=dict.fromkeys(failing, "one against one"), on_skip=None)

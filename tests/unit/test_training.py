@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from fer_utils.augment import center_crop
 from fer_utils.datasets.base import FaceDataset
+from fer_utils.losses import CenterLoss, LocalityPreservingLoss
 from fer_utils.models import build_model
 from fer_utils.splits import validation_split
 from fer_utils.training import (
@@ -376,6 +377,35 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, name, changes):
     assert np.array_equal(history.losses, resumed_history.losses)
     assert (history.validations, history.best_step) == (resumed_history.validations, resumed_history.best_step)
     assert int(resumed_loss["calls"]) == (12 if settings.metric_weight else 0)
+
+
+@pytest.mark.parametrize("kind", ["center", "center by gradient", "locality"])
+def test_the_books_losses_resume_too(tmp_path, kind):
+    faces, settings = make_faces(), FitSettings(**{**QUICK, "metric_weight": 0.01, "validation_share": 0.25, "validate_every": 5})
+    path, finals = tmp_path / "run.safetensors", []
+
+    def stop(images, generator, size):
+        if len(saved_losses(path)) == 7:
+            raise Interrupt
+        return crop_and_flip(images, generator, size)
+
+    stop.__qualname__ = "crop_and_flip"
+    for resumed in (False, True):
+        torch.manual_seed(0)
+        model = make_model()
+        loss = {
+            "center": lambda size: CenterLoss(3, size), "center by gradient": lambda size: CenterLoss(3, size, update="gradient"),
+            "locality": lambda size: LocalityPreservingLoss(5, train_labels=faces.labels.copy(), embedding_size=size),
+        }[kind](model.embedding_size)
+        before = weights(loss)
+        if resumed:
+            with pytest.raises(Interrupt):
+                fit(model, faces, settings, augment=stop, metric_loss=loss, checkpoint=path, checkpoint_seconds=0)
+            loss.load_state_dict(before)
+        fit(model, faces, settings, metric_loss=loss, checkpoint=path if resumed else None)
+        finals.append((weights(model), weights(loss)))
+        assert not same(finals[-1][1], before), "the loss has learnt"
+    assert same(finals[0][0], finals[1][0]) and same(finals[0][1], finals[1][1])
 
 
 def saved_losses(path) -> list[float]:

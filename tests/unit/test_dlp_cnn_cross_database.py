@@ -1,0 +1,150 @@
+from functools import cache
+
+import numpy as np
+import pytest
+
+from fer_utils.datasets.base import FaceDataset
+from fer_utils.experiments import Ledger, Setup, Task, compare_with_paper, find_experiment, judge_claim, load_role, registry, run_experiment
+from fer_utils.experiments.dlp_cnn import cross_database
+from fer_utils.experiments.dlp_cnn.cross_database import LAB_COUNTS, ROW, SIX, draw_balanced, load_six, measure_lab, measure_wild
+from fer_utils.labels import BASIC
+from fer_utils.published import load_published
+from fer_utils.recipes import Profile
+from fer_utils.recipes.dlp_cnn import CrossDatabase
+
+ID = "dlp-cnn/figure-6"
+
+
+def make_faces(labels, people=None, split="none", classes=SIX, name="toy", shade=0):
+    """Grey faces whose stripes turn with the class."""
+    labels = np.asarray(labels)
+    rng = np.random.default_rng(len(labels))
+    across, down = np.meshgrid(np.arange(100), np.arange(100))
+    angle = labels[:, None, None] * np.pi / 6 + shade
+    wave = 128 + 90 * np.sin(0.5 * (np.cos(angle) * across + np.sin(angle) * down) + rng.uniform(0, 6, (len(labels), 1, 1)))
+    return FaceDataset(
+        name=name, images=wave.astype(np.uint8), labels=labels, classes=classes, names=np.array([f"{i}.png" for i in range(len(labels))]),
+        split=np.broadcast_to(np.asarray(split, dtype="<U5"), labels.shape).copy(),
+        identities=None if people is None else np.asarray(people),
+    )
+
+
+@pytest.fixture
+def task(tmp_path):
+    return Task(ID, Profile.SMOKE, "facsynth", 0, tmp_path)
+
+
+@pytest.fixture
+def databases(monkeypatch):
+    """A lab of 60 faces of 12 people, and 240 wild faces."""
+    lab = make_faces(np.tile(np.arange(6), 10), people=np.repeat(np.arange(12), 5))
+    person = np.arange(240) % 24
+    wild = make_faces(np.tile(np.arange(6), 40), people=100 + person, split=np.where(person < 16, "train", "test"))
+    monkeypatch.setattr(cross_database, "load_six", lambda task, role, recipe, dataset=None: lab if role == "lab" else wild)
+    return lab, wild
+
+
+def plan(dataset, profile=Profile.BOOK, seeds=(0, 1)):
+    return cross_database.plan_figure_6(Setup(profile, dataset, seeds))
+
+
+def test_the_lab_is_drawn_no_seed_for_and_the_wild_one_each():
+    assert [(run.name, run.seed) for run in plan("facsynth")] == [
+        ("trained in the lab", None), ("trained in the wild", 0), ("trained in the wild", 1),
+    ]
+    assert [run.name for run in plan("rafdb", seeds=(0,))] == ["trained in the lab", "trained in the wild"]
+    assert all("rendered" not in run.arguments for run in plan("rafdb"))
+
+
+def test_a_dataset_with_one_side_meets_the_rendered_other():
+    runs = plan("muxspace", seeds=(0,))
+    assert [run.name for run in runs] == ["trained in the lab", "trained in the wild", "trained on rendered wild"]
+    assert all(len(run.arguments["rendered"]) == 64 for run in runs)  # other faces, another run
+    assert [run.name for run in plan("jaffe", seeds=(0,))] == ["trained in the lab", "trained in the wild"]
+
+
+def test_row_and_sides_are_spelled_as_published():
+    assert list(load_published("dlp-cnn").item("figure-6").rows) == [ROW]
+    assert not find_experiment(ID).omits
+
+
+def test_the_balanced_draw_has_the_labs_size_and_classes():
+    assert sum(LAB_COUNTS.values()) == 309
+    faces = make_faces(np.repeat(np.arange(6), 90))
+    rows = draw_balanced(faces, 3)
+    assert len(np.unique(rows)) == 309
+    assert faces.subset(rows).class_counts() == LAB_COUNTS
+    np.testing.assert_array_equal(rows, draw_balanced(faces, 3))
+    assert not np.array_equal(rows, draw_balanced(faces, 4))
+
+
+def test_a_rare_class_is_taken_whole():
+    faces = make_faces(np.repeat(np.arange(6), 90)).subset(np.r_[0:97, 180:540])  # 7 of fear
+    assert faces.subset(draw_balanced(faces, 0)).class_counts() == {**LAB_COUNTS, "fear": 7}
+
+
+def test_labels_mean_the_same_emotion_on_both_sides(task):
+    recipe = CrossDatabase()
+    lab, wild = load_six(task, "lab", recipe), load_six(task, "basic", recipe)
+    assert lab.classes == wild.classes == SIX == BASIC[:6]
+    assert lab.class_counts() == LAB_COUNTS
+    for faces in (lab, wild):
+        assert [SIX[k] for k in faces.labels] == faces.truth["emotion"].tolist()
+    assert not set(lab.truth["identity"]) & set(wild.truth["identity"])
+
+
+def test_a_missing_emotion_is_named(task, monkeypatch):
+    faces = make_faces([0, 1, 2, 3, 4], classes=BASIC)
+    monkeypatch.setattr(Task, "load", lambda *_, **__: faces)
+    with pytest.raises(ValueError, match="toy shows no anger; expected faces of surprise"):
+        load_six(task, "basic", CrossDatabase())
+
+
+def test_what_can_be_learned_crosses(task, databases):
+    lab, wild = databases
+    recipe = CrossDatabase(C=(1.0, 8.0), gamma=(2**-7,)).as_arguments()
+    across, within = measure_lab(task, recipe)
+    assert (across.row, across.faces, len(across.truth)) == (ROW, "basic", len(wild))
+    assert (within.row, within.faces, len(within.truth)) == (f"{ROW} within", "lab", len(lab))
+    assert across.metrics["mean diagonal"] > 0.9 and within.metrics["mean diagonal"] > 0.9
+    assert across.series["C"][0] in (1.0, 8.0) and len(within.series["gamma"]) == 5
+    across, within = measure_wild(task, recipe)
+    assert (across.row, across.faces, within.faces) == (ROW, "lab", "basic")
+    assert across.metrics["mean diagonal"] > 0.9 and within.metrics["mean diagonal"] > 0.9
+    np.testing.assert_array_equal(within.truth, wild.test.labels)
+
+
+def test_wild_test_people_are_neither_trained_nor_chosen_on(task, databases, monkeypatch):
+    _, wild = databases
+    seen = []
+    real = cross_database._train
+    monkeypatch.setattr(cross_database, "_train", lambda X, faces, recipe: seen.append(faces) or real(X, faces, recipe))
+    measure_wild(task, CrossDatabase(C=(1.0,), gamma=(2**-7,)).as_arguments())
+    assert not set(seen[0].identities) & set(wild.test.identities)
+    assert {len(set(seen[0].identities[s.train]) & set(seen[0].identities[s.test])) for s in cross_database._folds(seen[0], 5)} == {0}
+
+
+def test_folds_are_as_many_as_the_rarest_class_allows():
+    faces = make_faces(np.r_[np.tile(np.arange(6), 3)], people=np.arange(18))
+    assert len(cross_database._folds(faces, 5)) == 3
+    assert len(cross_database._folds(make_faces(np.tile(np.arange(6), 9)), 5)) == 5  # people not known
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "load_role", cache(load_role))
+        patch.setattr(cross_database, "load_role", cache(load_role))
+        run_experiment(ID, "smoke", "facsynth", data=folder, seeds=1)
+    return folder
+
+
+def test_both_directions_run_and_the_claims_are_judged(smoke):
+    ledger = Ledger(ID, "smoke", "facsynth", smoke)
+    found = {(outcome["row"], outcome["faces"]) for run in ledger.runs for outcome in run["outcomes"]}
+    assert found == {(ROW, "lab"), (ROW, "basic"), (f"{ROW} within", "lab"), (f"{ROW} within", "basic")}
+    table = compare_with_paper(ID, "smoke", "facsynth", smoke)
+    assert table.loc[table["paper"].notna(), "ours"].notna().all() and table["paper"].dropna().tolist() == [62, 39]
+    for claim in ("wild-transfers-better", "easy-emotions", "anger-and-disgust"):
+        assert judge_claim(f"dlp-cnn/{claim}", "smoke", "facsynth", smoke).word != "not attempted"
