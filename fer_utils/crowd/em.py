@@ -7,9 +7,11 @@ Annotator ``i`` names face ``j`` rightly with probability ``sigmoid(alpha_i * be
 - *Wrong votes.* The paper gives the probability of the right label alone. What remains is spread over the other ``K - 1`` classes:
   evenly, or in proportion to how often each is voted for.
 - *Where the search starts.* Algorithm 1 starts ``beta`` at the entropy of the votes, yet calls ``1 / beta`` the difficulty: a disputed
-  face would start as a clear one, a unanimous face at 0, where everybody is right half the time. Here ``beta`` starts at the log
-  odds that a vote agrees with the majority. The majority label itself needs no start: with ``alpha = 1`` the first E-step ranks the
-  classes by their votes.
+  face would start as a clear one, a unanimous face at 0, where everybody is right half the time. (Its entropy is a sum over
+  annotators; over classes is meant.) Here ``beta`` starts at the log odds that a vote agrees with the majority. The majority label
+  itself needs no start: with ``alpha = 1`` the first E-step ranks the classes by their votes.
+- *E-step.* As printed, a product over annotators of each one's posterior. That counts the prior of the classes once for each vote;
+  here it counts once. With equal priors both are the same.
 - *No maximum.* The more a unanimous face's ``beta`` grows, the likelier its votes, without end; likewise an annotator's ``alpha`` who
   is always right. Gaussian priors, ``log beta ~ N(0, s^2)`` and ``alpha ~ N(e, (e s)^2)``, end that. With ``s = 1`` they are GLAD's,
   ``N(1, 1)`` for both, where its typical ``beta`` of ``e`` is taken as 1. The paper says that it left them out: with an ``s`` of
