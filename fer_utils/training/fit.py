@@ -16,12 +16,10 @@ import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import broadcast
 from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
@@ -33,6 +31,9 @@ from ..models import FaceModel
 from ..splits import validation_split
 from .checkpoint import read_state, write_state
 from .features import has_bfloat16, prepare_images, run_batches, scale_pixels
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 __all__ = ["Augmentation", "FitSettings", "History", "MetricLoss", "crop_and_flip", "fit"]
 
@@ -241,6 +242,8 @@ def _make_optimizer(model: FaceModel, metric_loss: nn.Module | None, settings: F
 
 
 def _make_accelerator() -> Accelerator:
+    from accelerate import Accelerator  # slow to import, and it warns in notebooks without widgets
+
     # Launched in several processes on a machine without GPUs, Accelerate has to be told that CPUs are meant. Precision is ours.
     return Accelerator(cpu="LOCAL_RANK" in os.environ and not torch.cuda.is_available(), mixed_precision="no")
 
@@ -289,6 +292,8 @@ class _Run:
         """Share the network among the processes, once the weights are those to start from."""
         self.supervised = self.accelerator.prepare_model(_Supervised(self.model))
         if self.accelerator.num_processes > 1 and self.metric_loss is not None:
+            from accelerate.utils import broadcast
+
             for tensor in self.metric_loss.state_dict().values():
                 broadcast(tensor)
 
