@@ -12,6 +12,7 @@ import typer
 from . import __version__
 from .datasets.base import DataError, FaceDataset
 from .facsynth.sets import SETS
+from .files import replace_whole
 from .recipes import Profile
 
 if TYPE_CHECKING:
@@ -138,12 +139,8 @@ def _write_sheet(faces: FaceDataset, out: Path, columns: int) -> int:
     rows = [name for k, name in enumerate(faces.classes) if (faces.labels == k).any()]
     picks = [np.resize(np.flatnonzero(faces.labels == faces.classes.index(name)), columns) for name in rows]
     figure = contact_sheet(faces.subset(np.concatenate(picks)).images, columns, rows=rows)
-    partial = out.with_suffix(".partial.png")
-    try:
-        figure.savefig(partial)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replace_whole(out) as partial:
+        figure.savefig(partial, format="png")
     return len(rows)
 
 
@@ -332,12 +329,8 @@ def _write_table(table: pd.DataFrame, path: Path, **first: pd.Series) -> None:
     """Write a table and its index under a temporary name, then rename it; ``first`` are columns to put before the others."""
     for name, column in first.items():
         table.insert(0, name, column)
-    partial = path.with_name(f"{path.name}.part")
-    try:
+    with replace_whole(path) as partial:
         table.reset_index().to_csv(partial, index=False) if path.suffix == ".csv" else table.reset_index().to_parquet(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _find(name: str) -> Entry:

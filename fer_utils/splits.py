@@ -19,6 +19,7 @@ import numpy as np
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
 
 from .datasets.base import DataError, FaceDataset, read_text
+from .files import replace_whole
 
 __all__ = [
     "PROTOCOLS", "Protocol", "Split", "kfold", "leave_one_subject_out", "predefined", "split_faces", "subject_kfold", "validation_split",
@@ -87,12 +88,8 @@ class Split:
         unused = np.setdiff1d(np.arange(len(self.names)), np.concatenate([self.train, self.test]))
         content: dict[str, Any] = {"name": self.name, "seed": self.seed}
         content |= {part: self.names[where].tolist() for part, where in (("train", self.train), ("test", self.test), ("unused", unused))}
-        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
+        with replace_whole(path) as partial:
             partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], faces: FaceDataset) -> Self:

@@ -23,6 +23,7 @@ import pyarrow.csv
 import pyarrow.dataset
 
 from ..datasets.base import DataError
+from ..files import replace_whole
 from .votes import COLUMNS, Block, Coded, cut_blocks, encode_classes, sort_votes
 
 if TYPE_CHECKING:
@@ -95,10 +96,8 @@ class Stored(Source):
 
     def save(self, key: str, state: dict[str, np.ndarray]) -> None:
         """As :meth:`Source.save`, in the folder."""
-        partial = self._folder / "state.part"
-        with partial.open("wb") as file:
+        with replace_whole(self._folder / "state.npz") as partial, partial.open("wb") as file:
             np.savez(file, key=np.array(key), **state)
-        partial.replace(self._folder / "state.npz")
 
     def restore(self, key: str) -> dict[str, np.ndarray] | None:
         """As :meth:`Source.restore`, from the folder."""
@@ -190,8 +189,8 @@ def open_source(
                 if scratch is not None:
                     shutil.rmtree(folder)
                 raise
-            done.with_suffix(".part").write_text(plan, encoding="utf-8")
-            done.with_suffix(".part").replace(done)
+            with replace_whole(done) as partial:
+                partial.write_text(plan, encoding="utf-8")
         yield Stored(folder) if client is None else Spread(folder, client)
         if scratch is not None:
             shutil.rmtree(folder)

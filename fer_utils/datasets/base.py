@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
@@ -26,6 +25,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from tqdm import tqdm
+
+from ..files import replace_whole
 
 __all__ = [
     "DataError", "FaceDataset", "PendingImages", "Source", "cache_root", "data_root", "decode_image", "find_root", "load_images",
@@ -197,15 +198,11 @@ class _Store:
         path = self._path()
         if path is None:
             return
-        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+            with replace_whole(path) as partial, partial.open("wb") as file:
                 np.save(file, self._array)
-            os.replace(partial, path)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             warnings.warn(f"{path}: decoded images are not kept ({error.strerror})", stacklevel=2)
 
 

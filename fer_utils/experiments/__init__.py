@@ -13,6 +13,7 @@ from .registry import (
     find_experiment,
     list_experiments,
     register_experiment,
+    score_faces,
     score_outcome,
 )
 from .running import ExperimentError, run_experiment, run_experiments
@@ -22,5 +23,5 @@ __all__ = [
     "Estimate", "Experiment", "ExperimentError", "Ledger", "Outcome", "Result", "Results", "Run", "Setup", "Task", "Verdict",
     "compare_with_paper", "find_checkpoint", "find_experiment", "find_roles", "format_ledger", "judge_claim", "judge_claims",
     "list_experiments", "list_ledgers", "load_role", "read_ledger", "register_experiment", "run_experiment", "run_experiments",
-    "score_outcome", "summarise_ledger",
+    "score_faces", "score_outcome", "summarise_ledger",
 ]

@@ -18,7 +18,7 @@ from ..datasets.base import DataError, FaceDataset
 from ..labels import BASIC
 from ..splits import kfold, subject_kfold
 
-__all__ = ["find_roles", "fingerprint_faces", "load_role"]
+__all__ = ["find_apex_options", "find_roles", "fingerprint_faces", "keep_classes", "load_role", "take_first"]
 
 #: Datasets that play several roles; any other key of the catalogue plays one, ``lab`` if its faces are posed and ``basic`` if not.
 _FAMILIES: Mapping[str, Mapping[str, str]] = {
@@ -27,6 +27,8 @@ _FAMILIES: Mapping[str, Mapping[str, str]] = {
 }
 #: Parts of a dataset whose owners define none: as many times more faces to train as RAF-DB has.
 _FOLDS = 5
+#: Roles that sequences play.
+_SEQUENCES = ("facsynth-lab", "ckplus")
 
 
 def find_roles(dataset: str) -> dict[str, str]:
@@ -82,10 +84,7 @@ def load_role(dataset: str, role: str = "basic", root: str | os.PathLike[str] | 
 def _as_basic(faces: FaceDataset) -> FaceDataset:
     """Only the basic emotions, in the book's order, with a train and a test part."""
     if faces.classes != BASIC:
-        place = np.array([BASIC.index(name) if name in BASIC else -1 for name in faces.classes])
-        kept = place[faces.labels] >= 0
-        faces = faces.subset(kept)
-        faces = faces.replace(labels=place[faces.labels], classes=BASIC)
+        faces = keep_classes(faces, BASIC)
     if (faces.split == "none").all():
         # where people are known, nobody is on both sides
         test = (kfold if faces.identities is None else subject_kfold)(faces, _FOLDS)[0].test
@@ -93,6 +92,27 @@ def _as_basic(faces: FaceDataset) -> FaceDataset:
         parts[test] = "test"
         faces = faces.replace(split=parts)
     return faces
+
+
+def find_apex_options(dataset: str, role: str) -> dict[str, Any]:
+    """What a loader of sequences is told, to give the last frame of each one of the six basic emotions; nothing for single pictures."""
+    return {"frames": "apex1", "classes": 6} if find_roles(dataset).get(role) in _SEQUENCES else {}
+
+
+def keep_classes(faces: FaceDataset, classes: tuple[str, ...]) -> FaceDataset:
+    """Only the faces of some classes, which the labels then count into; a class may be without a face."""
+    place = np.array([classes.index(name) if name in classes else -1 for name in faces.classes])
+    faces = faces.subset(place[faces.labels] >= 0)
+    return faces.replace(labels=place[faces.labels], classes=classes)
+
+
+def take_first(faces: FaceDataset, count: int | None) -> FaceDataset:
+    """The first ``count`` faces of each class and part, in their order: what a smoke test takes. All, if it is None."""
+    if count is None:
+        return faces
+    groups = np.stack([faces.labels, np.unique(faces.split, return_inverse=True)[1]], 1)
+    few = [np.flatnonzero((groups == group).all(1))[:count] for group in np.unique(groups, axis=0)]
+    return faces.subset(np.sort(np.concatenate(few)))
 
 
 def fingerprint_faces(dataset: str, faces: FaceDataset | None = None) -> dict[str, Any]:

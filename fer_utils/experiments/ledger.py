@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ..datasets.base import DataError, data_root, package_data
+from ..files import replace_whole
 from ..metrics import count_confusions, per_class_recall
 from ..recipes import Profile
 from .faces import fingerprint_faces
@@ -77,20 +77,6 @@ def find_checkpoint(id: str, name: str, profile: str = "book", dataset: str = "f
     if not path.is_file():
         raise DataError.at(path, "not found", f"a file of 'ferbook reproduce {id} --profile {profile} --dataset {dataset}'")
     return path
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, then rename it: one that exists is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 class Ledger:
@@ -172,7 +158,9 @@ class Ledger:
         text = json.dumps(kept, indent=1, ensure_ascii=False, allow_nan=False)
         # rows of numbers on one line: a matrix reads as one
         text = re.sub(r"\[(?:[\s\d.,eE+-]|null)*\]", lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
-        write_whole(self.path, f"{text}\n".encode())
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with replace_whole(self.path, sync=True) as partial:
+            partial.write_bytes(f"{text}\n".encode())
 
     def check_faces(self) -> None:
         """Make sure that the shipped faces are those that were measured.

@@ -22,7 +22,7 @@ from .ledger import find_checkpoint
 
 __all__ = [
     "PAPERS", "Experiment", "Outcome", "Result", "Run", "Setup", "Task", "find_experiment", "list_experiments", "register_experiment",
-    "score_outcome",
+    "score_faces", "score_outcome",
 ]
 
 #: Papers by short name; the experiments of ``dlp-cnn`` are in the module ``dlp_cnn`` of this package.
@@ -111,6 +111,24 @@ class Result:
 
     outcomes: Sequence[Outcome]
     files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def score_faces(row: str, role: str, faces: FaceDataset, guess: Any, **kept: Any) -> Outcome:
+    """Make an outcome of the predictions for a role's faces; intervals are over people where they are known.
+
+    Parameters
+    ----------
+    row, role : str
+    faces : FaceDataset
+    guess : int ``[N]``
+        Positions in its classes; below 0 for a face that no fold tested, which is left out.
+    **kept
+        ``metrics``, ``errors`` and ``series``, see :func:`score_outcome`.
+    """
+    guess = np.asarray(guess)
+    tested = guess >= 0
+    people = None if faces.identities is None else faces.identities[tested]
+    return score_outcome(row, role, faces.labels[tested], guess[tested], faces.classes, people=people, **kept)
 
 
 # -- what is run ----------------------------------------------------------------------------------------------------------

@@ -28,9 +28,10 @@ from typing import Any
 
 from .. import __version__
 from ..datasets.base import DataError, cache_root
+from ..files import replace_whole
 from ..recipes import Profile
 from .faces import fingerprint_faces, load_role
-from .ledger import Ledger, checkpoint_folder, describe_outcome, ledger_path, write_whole
+from .ledger import Ledger, checkpoint_folder, describe_outcome, ledger_path
 from .registry import Experiment, Run, Task, check_outcomes, find_experiment
 
 __all__ = ["ExperimentError", "execute_run", "run_experiment", "run_experiments"]
@@ -288,10 +289,13 @@ def _run_wave(
 def _enter(ledger: Ledger, job: Job, entry: dict[str, Any], data: Path | None) -> None:
     """Write a run's files, then the run; then clear its folder."""
     files = entry.pop("files")
+    folder = checkpoint_folder(job.id, job.profile, job.dataset, data)
     for name, content in files.items():
         if Path(name).name != name:
             raise ValueError(f"{job.name}: a file must have a plain name, got {name!r}")
-        write_whole(checkpoint_folder(job.id, job.profile, job.dataset, data) / name, content)
+        folder.mkdir(parents=True, exist_ok=True)
+        with replace_whole(folder / name, sync=True) as partial:
+            partial.write_bytes(content)
     if files:
         entry["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     ledger.add(entry)

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from ..datasets.ckplus import five_points
+from ..files import replace_whole
 from ..preprocess import align_face, similarity_transform, warp_points
 from .conditions import Camera, background, click_points, develop, sample_camera, sample_light, sample_occlusion, sample_view
 from .expressions import ACTION_UNITS, Expression, sample_lab, sample_wild
@@ -199,9 +200,8 @@ def _fingerprint(jobs: Iterable[Job], seed: int) -> str:
 def write_shard(path: Path, pictures: list[dict[str, Any]]) -> None:
     columns = {k: [p[k] for p in pictures] for k in ("name", "image", "frame", "mask")}
     columns["truth"] = [json.dumps(p["truth"]) for p in pictures]
-    partial = path.with_suffix(".partial")
-    pq.write_table(pa.table(columns), partial)
-    os.replace(partial, path)
+    with replace_whole(path) as partial:
+        pq.write_table(pa.table(columns), partial)
 
 
 def render_sets(

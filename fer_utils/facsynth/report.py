@@ -21,6 +21,7 @@ from sklearn.svm import LinearSVC
 from ..datasets import facsynth, muxspace
 from ..datasets.base import DataError, FaceDataset
 from ..descriptors import HOGDescriptor, to_grey
+from ..files import replace_whole
 from ..labels import BASIC
 from ..metrics import bootstrap_interval, count_confusions, per_class_recall
 from ..splits import kfold, subject_kfold
@@ -271,11 +272,10 @@ def _checksum() -> str:
 def write_report(lines: list[Measurement]) -> None:
     """Keep a report among the book's results, tied to the faces by their checksums; written under a temporary name, then renamed."""
     path = _path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
     text = json.dumps({"faces": _checksum(), "settings": SETTINGS, "lines": [asdict(line) for line in lines]}, indent=1)
-    partial.write_text(text + "\n")
-    partial.replace(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_whole(path) as partial:
+        partial.write_text(text + "\n")
 
 
 def read_report() -> list[Measurement]:

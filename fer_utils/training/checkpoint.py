@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..files import replace_whole
 from ..models import FaceModel, build_model
 
 __all__ = ["load_checkpoint", "read_state", "save_checkpoint", "write_state"]
@@ -90,15 +91,9 @@ def read_state(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 def _write(path: Path, tensors: Mapping[str, torch.Tensor], kind: str, content: Mapping[str, Any]) -> None:
     metadata = {"kind": kind, "content": json.dumps(content, sort_keys=True)}
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with replace_whole(path, sync=True) as partial:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _read(path: Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -115,14 +115,6 @@ def test_each_class_counts_alike_in_the_entropy():
     assert measure_entropy(present, labels) == pytest.approx(7.5)
 
 
-def test_people_are_drawn_whole():
-    faces = make_faces(LEVELS[:30])
-    for rows in facs._draw_people(faces, 5, 0):
-        assert len(rows) == 30  # two faces each
-        counts = np.bincount(rows, minlength=30)
-        np.testing.assert_array_equal(counts[::2], counts[1::2])
-
-
 @pytest.mark.parametrize("what", ["truth", "masks"])
 def test_other_faces_are_refused(what):
     faces = make_faces(LEVELS[:4]).replace(**{what: None})

@@ -17,6 +17,7 @@ PACKAGE = ROOT / "fer_utils"
 # From the ground up: a module imports only from the ones before it (and from its own folder).
 ORDER = (
     "labels",
+    "files",
     "preprocess",
     "augment",
     "detect",

@@ -14,8 +14,8 @@ from ...descriptors import GaborDescriptor, HOGDescriptor, LBPDescriptor, ShapeD
 from ...labels import BASIC
 from ...recipes.dlp_cnn import Baselines
 from ...splits import Split, leave_one_subject_out, predefined, subject_kfold, validation_split
-from ..faces import find_roles
-from ..registry import Outcome, Run, Setup, Task, register_experiment, score_outcome
+from ..faces import find_apex_options, find_roles, take_first
+from ..registry import Outcome, Run, Setup, Task, register_experiment, score_faces
 
 __all__ = ["load_faces", "measure_descriptor", "measure_naive", "plan_table_5"]
 
@@ -65,19 +65,13 @@ def load_faces(task: Task, role: str, recipe: Baselines) -> FaceDataset:
         A smoke test takes only the first ``recipe.images`` of each class and part.
     """
     keys = find_roles(task.dataset)
-    sequences = keys.get("lab") in ("facsynth-lab", "ckplus")
+    sequences = find_apex_options(task.dataset, "lab")
     if role == "lab-small" and role not in keys:
         faces = task.load("lab", **({"frames": "apex3", "classes": BASIC} if sequences else {}))
         faces = faces.subset(np.isin(_people(faces), pick_people(faces, recipe.people)))
-    elif role == "lab" and sequences:
-        faces = task.load("lab", frames="apex1", classes=6)
     else:
-        faces = task.load(role)
-    if recipe.images is None:
-        return faces
-    groups = np.stack([faces.labels, np.unique(faces.split, return_inverse=True)[1]], 1)
-    few = [np.flatnonzero((groups == group).all(1))[: recipe.images] for group in np.unique(groups, axis=0)]
-    return faces.subset(np.sort(np.concatenate(few)))
+        faces = task.load(role, **find_apex_options(task.dataset, role))
+    return take_first(faces, recipe.images)
 
 
 def pick_people(faces: FaceDataset, count: int) -> np.ndarray:
@@ -172,7 +166,8 @@ def measure_descriptor(task: Task, role: str, descriptor: str, recipe: dict[str,
         chosen.append(machine.C_)
         guesses["mSVM"][split.test] = machine.predict(test)
         guesses["LDA"][split.test] = LDANearestNeighbour().fit(train, faces.labels[split.train]).predict(test)
-    return [_score(f"{name} {descriptor}", role, faces, guess, {"C": chosen} if name == "mSVM" else {}) for name, guess in guesses.items()]
+    series = {"mSVM": {"C": chosen}, "LDA": {}}
+    return [score_faces(f"{name} {descriptor}", role, faces, guess, series=series[name]) for name, guess in guesses.items()]
 
 
 def measure_naive(task: Task, role: str, recipe: dict[str, Any]) -> list[Outcome]:
@@ -188,10 +183,4 @@ def measure_naive(task: Task, role: str, recipe: dict[str, Any]) -> list[Outcome
     detector.fit(train, faces.labels[split.train], validation=validation)
     guess = np.full(len(faces), -1)
     guess[split.test] = detector.predict(test)
-    return [_score(f"naive {_NAIVE}", role, faces, guess, {"C": [detector.estimator_.C_]})]
-
-
-def _score(row: str, role: str, faces: FaceDataset, guess: np.ndarray, series: dict[str, list[float]]) -> Outcome:
-    tested = guess >= 0
-    people = None if faces.identities is None else faces.identities[tested]
-    return score_outcome(row, role, faces.labels[tested], guess[tested], faces.classes, people=people, series=series)
+    return [score_faces(f"naive {_NAIVE}", role, faces, guess, series={"C": [detector.estimator_.C_]})]

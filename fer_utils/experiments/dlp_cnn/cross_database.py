@@ -12,8 +12,8 @@ from ...descriptors import HOGDescriptor
 from ...labels import BASIC
 from ...recipes.dlp_cnn import CrossDatabase
 from ...splits import Split, kfold, subject_kfold
-from ..faces import find_roles, fingerprint_faces, load_role
-from ..registry import Outcome, Run, Setup, Task, register_experiment, score_outcome
+from ..faces import find_apex_options, find_roles, fingerprint_faces, keep_classes, load_role, take_first
+from ..registry import Outcome, Run, Setup, Task, register_experiment, score_faces
 
 __all__ = ["LAB_COUNTS", "ROW", "SIX", "draw_balanced", "load_six", "measure_lab", "measure_wild", "plan_figure_6"]
 
@@ -24,7 +24,6 @@ LAB_COUNTS = {"surprise": 83, "fear": 25, "disgust": 59, "happiness": 69, "sadne
 ROW = "RBF SVM HOG"
 #: Stands in for the side that a dataset has not.
 _STAND_IN = "facsynth"
-_SEQUENCES = ("facsynth-lab", "ckplus")
 
 
 @register_experiment("dlp-cnn/figure-6", seeds={"book": 10})
@@ -63,7 +62,7 @@ def load_six(task: Task, role: str, recipe: CrossDatabase, dataset: str | None =
         If one of the six emotions is missing.
     """
     dataset = dataset or (task.dataset if role in find_roles(task.dataset) else _STAND_IN)
-    options = {"frames": "apex1", "classes": 6} if find_roles(dataset)[role] in _SEQUENCES else {}
+    options = find_apex_options(dataset, role)
     if dataset == task.dataset:
         faces = task.load(role, **options)
     else:
@@ -71,16 +70,11 @@ def load_six(task: Task, role: str, recipe: CrossDatabase, dataset: str | None =
         found = {"role": f"{dataset} {role}", "options": options, **fingerprint_faces(dataset, faces)}
         if found not in task.loaded:
             task.loaded.append(found)
-    place = np.array([SIX.index(name) if name in SIX else -1 for name in faces.classes])
-    faces = faces.subset(place[faces.labels] >= 0)
-    faces = faces.replace(labels=place[faces.labels], classes=SIX)
+    faces = keep_classes(faces, SIX)
     missing = [name for name, count in faces.class_counts().items() if not count]
     if missing:
         raise ValueError(f"{faces.name} shows no {missing[0]}; expected faces of {', '.join(SIX)}")
-    if recipe.images is None:
-        return faces
-    groups = faces.labels * 2 + (faces.split == "test")
-    return faces.subset(np.sort(np.concatenate([np.flatnonzero(groups == g)[: recipe.images] for g in np.unique(groups)])))
+    return take_first(faces, recipe.images)
 
 
 def draw_balanced(faces: FaceDataset, seed: int) -> np.ndarray:
@@ -122,7 +116,7 @@ def _train(X: np.ndarray, faces: FaceDataset, recipe: CrossDatabase) -> RBFSVM:
 
 def _score(row: str, role: str, faces: FaceDataset, guess: np.ndarray, machines: list[RBFSVM]) -> Outcome:
     chosen = {"C": [machine.C_ for machine in machines], "gamma": [machine.gamma_ for machine in machines]}
-    return score_outcome(row, role, faces.labels, guess, SIX, people=faces.identities, series=chosen)
+    return score_faces(row, role, faces, guess, series=chosen)
 
 
 def measure_lab(task: Task, recipe: dict[str, Any], rendered: str | None = None) -> list[Outcome]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ...crowd import ReliabilityEM, cronbach_alpha, filter_annotators
 from ...datasets.base import DataError
 from ...recipes.dlp_cnn import Crowd
-from ..registry import Outcome, Run, Setup, Task, register_experiment, score_outcome
+from ..registry import Outcome, Run, Setup, Task, register_experiment, score_faces
 
 __all__ = ["plan_algorithm_1"]
 
@@ -64,6 +62,5 @@ def measure_crowd(task: Task, faces: int | None, tolerance: float, max_iteration
         "reliability EM, kept annotators": again.labels_.reindex(known.names).to_numpy() - 1,
     }
     for row, guess in guesses.items():
-        people = known.identities
-        outcomes.append(score_outcome(row, "basic", known.labels, np.asarray(guess, dtype=int), known.classes, people=people))
+        outcomes.append(score_faces(row, "basic", known, guess.astype(int)))
     return outcomes

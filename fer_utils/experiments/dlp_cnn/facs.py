@@ -14,7 +14,9 @@ import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
 from ...datasets.base import FaceDataset
+from ...metrics import draw_groups
 from ...recipes.dlp_cnn import Coding
+from ..faces import find_apex_options, keep_classes
 from ..registry import Outcome, Run, Setup, Task, register_experiment
 from .cross_database import SIX, draw_balanced
 
@@ -49,10 +51,7 @@ def load_coded(task: Task, role: str) -> FaceDataset:
     role : {"basic", "lab"}
         Of a lab sequence the last frame, which is the one that CK+'s coders coded.
     """
-    faces = task.load(role, masks=True, **({"frames": "apex1", "classes": 6} if role == "lab" else {}))
-    place = np.array([SIX.index(name) if name in SIX else -1 for name in faces.classes])
-    faces = faces.subset(place[faces.labels] >= 0)
-    return faces.replace(labels=place[faces.labels], classes=SIX)
+    return keep_classes(task.load(role, masks=True, **find_apex_options(task.dataset, role)), SIX)
 
 
 def true_units(faces: FaceDataset) -> np.ndarray:
@@ -189,20 +188,10 @@ def measure_coding(task: Task, recipe: dict[str, Any]) -> list[Outcome]:
             return found
 
         values = measure(np.arange(len(faces)))
-        drawn = [measure(rows) for rows in _draw_people(faces, settings.draws, seed)]
+        drawn = [measure(rows) for rows in draw_groups(faces.identities, settings.draws, np.random.default_rng([seed, 4]))]
         errors = {cell: float(np.std([d[cell] for d in drawn if cell in d], ddof=1)) for cell in values}
         for row in dict.fromkeys(row for row, _ in values):
             own = {metric: value for (name, metric), value in values.items() if name == row}
             outcomes.append(Outcome(row, role, own | ({"images": float(len(faces))} if row == "two coders" else {}),
                                     errors={metric: errors[row, metric] for metric in own}))
     return outcomes
-
-
-def _draw_people(faces: FaceDataset, draws: int, seed: int) -> list[np.ndarray]:
-    """Positions of the faces of as many people as there are, drawn with replacement."""
-    rng = np.random.default_rng([seed, 4])
-    assert faces.identities is not None
-    place = np.unique(faces.identities, return_inverse=True)[1]
-    order, starts = np.argsort(place, kind="stable"), np.concatenate([[0], np.cumsum(np.bincount(place))])
-    count = len(starts) - 1
-    return [np.concatenate([order[starts[p] : starts[p + 1]] for p in rng.integers(0, count, count)]) for _ in range(draws)]

@@ -5,23 +5,23 @@ The paper chose lambda and k, and drew its curves, on the test faces. So do thes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from ...datasets.base import FaceDataset
+from ...metrics import draw_groups
 from ...recipes.dlp_cnn import DLPCNN
 from ...training import extract_features
 from ..faces import find_roles
-from ..registry import Outcome, Result, Run, Setup, Task, register_experiment, score_outcome
-from .networks import RIVALS, Trace, load_faces, name_file, read_network, read_trace, train_network
+from ..registry import Outcome, Result, Run, Setup, Task, register_experiment, score_faces
+from .networks import RIVALS, TABLE, Trace, load_faces, name_file, read_network, read_trace, train_network
 from .tables import average_pieces
 
 __all__ = ["correlate_intensity", "measure_convergence", "measure_intensity", "measure_kept", "measure_setting"]
 
-_TABLE, _SWEEP = "dlp-cnn/table-6", "dlp-cnn/figure-8"
+_SWEEP = "dlp-cnn/figure-8"
 _SEEDS = {"book": 2, "paper": 2}
 #: Classes of which Fig. 9 says that they are ordered by intensity.
 _ORDERED = ("surprise", "fear", "happiness", "sadness", "anger")
@@ -31,7 +31,7 @@ _DRAWS = 200
 # -- Figure 8 -------------------------------------------------------------------------------------------------------------
 
 
-@register_experiment(_SWEEP, seeds=_SEEDS, needs=(_TABLE,))
+@register_experiment(_SWEEP, seeds=_SEEDS, needs=(TABLE,))
 def plan_figure_8(setup: Setup) -> list[Run]:
     """Lambda at the paper's k, and k at the paper's lambda; the networks of Table VI are two of the points."""
     if "basic" not in setup.roles:
@@ -53,7 +53,7 @@ def plan_figure_8(setup: Setup) -> list[Run]:
 def measure_kept(task: Task, method: str, rows: list[str], recipe: dict[str, Any]) -> list[Outcome]:
     """Score what a network of Table VI itself said of the test faces, as the rows of a sweep."""
     test = load_faces(task, "basic", DLPCNN(**recipe)).test
-    trace = read_trace(task, _TABLE, name_file(method, task.seed or 0, "npz"))
+    trace = read_trace(task, TABLE, name_file(method, task.seed or 0, "npz"))
     return [_score(row, test, trace) for row in rows]
 
 
@@ -77,13 +77,13 @@ def measure_setting(task: Task, method: str, row: str, weight: float, neighbours
 
 
 def _score(row: str, test: FaceDataset, trace: Trace) -> Outcome:
-    return score_outcome(row, "basic", test.labels, trace.guess, test.classes, people=test.identities)
+    return score_faces(row, "basic", test, trace.guess)
 
 
 # -- Figure 10 ------------------------------------------------------------------------------------------------------------
 
 
-@register_experiment("dlp-cnn/figure-10", seeds=_SEEDS, needs=(_TABLE, _SWEEP))
+@register_experiment("dlp-cnn/figure-10", seeds=_SEEDS, needs=(TABLE, _SWEEP))
 def plan_figure_10(setup: Setup) -> list[Run]:
     """DLP-CNN and center loss on the way, and over lambda; only center loss off the paper's lambda is trained here."""
     if "basic" not in setup.roles:
@@ -125,15 +125,15 @@ def measure_convergence(task: Task, method: str, recipe: dict[str, Any]) -> list
         ``watch_every`` iterations, and ``loss``.
     """
     test = load_faces(task, "basic", DLPCNN(**recipe)).test
-    trace = read_trace(task, _TABLE, name_file(method, task.seed or 0, "npz"))
+    trace = read_trace(task, TABLE, name_file(method, task.seed or 0, "npz"))
     each = trace.wrong.mean(0)
     people = np.arange(len(each)) if test.identities is None else np.unique(test.identities, return_inverse=True)[1]
     error = float(np.sqrt(np.square(np.bincount(people, each - each.mean())).sum()) / len(each))  # faces of a person are alike
     series = {"test error": trace.wrong.mean(1).tolist(), "loss": average_pieces(trace.losses)}
     return [
-        score_outcome(
-            method, "basic", test.labels, trace.guess, test.classes, people=test.identities, series=series,
-            metrics={"mean test error": float(each.mean())}, errors={"mean test error": error},
+        score_faces(
+            method, "basic", test, trace.guess, series=series, metrics={"mean test error": float(each.mean())},
+            errors={"mean test error": error},
         )
     ]
 
@@ -141,7 +141,7 @@ def measure_convergence(task: Task, method: str, recipe: dict[str, Any]) -> list
 # -- Figure 9 -------------------------------------------------------------------------------------------------------------
 
 
-@register_experiment("dlp-cnn/figure-9", needs=(_TABLE,))
+@register_experiment("dlp-cnn/figure-9", needs=(TABLE,))
 def plan_figure_9(setup: Setup) -> list[Run]:
     """Only where the intensity of an expression is known, which is on FACSynth."""
     if find_roles(setup.dataset).get("basic") != "facsynth-basic":
@@ -175,15 +175,10 @@ def correlate_intensity(distances: np.ndarray, intensities: np.ndarray, people: 
     """
     if len(distances) < 3 or np.ptp(distances) == 0 or np.ptp(intensities) == 0:
         raise ValueError(f"a rank correlation needs three faces that differ, got {len(distances)} faces")
-    groups = [np.flatnonzero(people == person) for person in np.unique(people)]
-    drawn = [rows for rows in _draw(groups, np.random.default_rng(seed)) if np.ptp(intensities[rows]) and np.ptp(distances[rows])]
+    draws = draw_groups(people, _DRAWS, np.random.default_rng(seed))
+    drawn = [rows for rows in draws if np.ptp(intensities[rows]) and np.ptp(distances[rows])]
     found = [spearmanr(distances[rows], intensities[rows]).statistic for rows in drawn]
     return float(spearmanr(distances, intensities).statistic), float(np.std(found))
-
-
-def _draw(groups: list[np.ndarray], rng: np.random.Generator) -> Iterator[np.ndarray]:
-    for _ in range(_DRAWS):
-        yield np.concatenate([groups[i] for i in rng.integers(len(groups), size=len(groups))])
 
 
 def measure_intensity(task: Task, row: str, method: str, recipe: dict[str, Any]) -> list[Outcome]:

@@ -23,10 +23,11 @@ from ...models import FaceModel, build_model
 from ...recipes.dlp_cnn import DLPCNN
 from ...splits import Split, validation_split
 from ...training import FitSettings, fit, load_checkpoint, predict, prepare_images, save_checkpoint
+from ..faces import take_first
 from ..registry import Task
 
 __all__ = [
-    "METHODS", "RIVALS", "Trace", "build_network", "classify_features", "load_faces", "make_loss", "name_file", "read_network",
+    "METHODS", "RIVALS", "TABLE", "Trace", "build_network", "classify_features", "load_faces", "make_loss", "name_file", "read_network",
     "read_trace", "save_network", "train_network",
 ]
 
@@ -37,17 +38,13 @@ METHODS: Mapping[str, str] = {
 }
 #: Methods with a loss on features, which figures compare.
 RIVALS = ("DLP-CNN", "center loss")
-_TABLE = "dlp-cnn/table-6"
+#: The experiment that trains the networks which the others read.
+TABLE = "dlp-cnn/table-6"
 
 
 def load_faces(task: Task, role: str, recipe: DLPCNN, **options: Any) -> FaceDataset:
     """Load the faces of a role; of a smoke test only the first ``recipe.images`` of each class and part."""
-    faces = task.load(role, **options)
-    if recipe.images is None:
-        return faces
-    groups = np.stack([faces.labels, np.unique(faces.split, return_inverse=True)[1]], 1)
-    few = [np.flatnonzero((groups == group).all(1))[: recipe.images] for group in np.unique(groups, axis=0)]
-    return faces.subset(np.sort(np.concatenate(few)))
+    return take_first(task.load(role, **options), recipe.images)
 
 
 def build_network(method: str, recipe: DLPCNN, seed: int, num_classes: int = 7) -> FaceModel:
@@ -151,7 +148,7 @@ def read_trace(task: Task, id: str, name: str) -> Trace:
 
 def read_network(task: Task, method: str) -> FaceModel:
     """Load the trained network of a method of Table VI, for the task's seed. Raises ``DataError`` if it is missing."""
-    return load_checkpoint(task.find_checkpoint(_TABLE, name_file(method, task.seed or 0, "safetensors")))[0]
+    return load_checkpoint(task.find_checkpoint(TABLE, name_file(method, task.seed or 0, "safetensors")))[0]
 
 
 def save_network(task: Task, model: FaceModel, method: str, recipe: Mapping[str, Any]) -> bytes:

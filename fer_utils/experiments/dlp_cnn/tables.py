@@ -11,11 +11,12 @@ from ...datasets.base import FaceDataset
 from ...recipes.dlp_cnn import DLPCNN
 from ...splits import Split, predefined, subject_kfold, validation_split
 from ...training import FitSettings, extract_features, fit
-from ..faces import find_roles
-from ..registry import Outcome, Result, Run, Setup, Task, register_experiment, score_outcome
+from ..faces import find_apex_options
+from ..registry import Outcome, Result, Run, Setup, Task, register_experiment, score_faces
 from .networks import (
     METHODS,
     RIVALS,
+    TABLE,
     build_network,
     classify_features,
     load_faces,
@@ -29,7 +30,6 @@ from .networks import (
 
 __all__ = ["measure_confusion", "measure_network", "measure_time", "measure_transfer"]
 
-_TABLE = "dlp-cnn/table-6"
 _OMITTED = "its weights, learned on other images, cannot be had; see the row of the same network trained from scratch on these faces"
 #: Networks whose weights are kept.
 _KEPT = ("baseDCNN", "center loss", "DLP-CNN")
@@ -37,7 +37,7 @@ _KEPT = ("baseDCNN", "center loss", "DLP-CNN")
 _BY_PEOPLE = ("lab", "mmi")
 
 
-@register_experiment(_TABLE, omits=dict.fromkeys(("mSVM VGG", "mSVM AlexNet", "LDA VGG", "LDA AlexNet"), _OMITTED))
+@register_experiment(TABLE, omits=dict.fromkeys(("mSVM VGG", "mSVM AlexNet", "LDA VGG", "LDA AlexNet"), _OMITTED))
 def plan_table_6(setup: Setup) -> list[Run]:
     """One training a method and seed, and both classifiers on its features of both sets."""
     if "basic" not in setup.roles:
@@ -74,9 +74,8 @@ def measure_network(task: Task, method: str, roles: list[str], recipe: dict[str,
     model, trace = train_network(task, basic, method, settings)
     test = basic.test
     outcomes = [
-        score_outcome(
-            method, "basic", test.labels, trace.guess, test.classes, people=test.identities,
-            series={"test error": trace.wrong.mean(1).tolist(), "loss": average_pieces(trace.losses)},
+        score_faces(
+            method, "basic", test, trace.guess, series={"test error": trace.wrong.mean(1).tolist(), "loss": average_pieces(trace.losses)}
         )
     ]
     guesses: dict[str, np.ndarray] = {}
@@ -87,9 +86,7 @@ def measure_network(task: Task, method: str, roles: list[str], recipe: dict[str,
         for name, guess in found.items():
             guesses[f"{name} {role}"] = guess.astype(np.int8)
             series = {"C": [C]} if name == "mSVM" else {}
-            outcomes.append(
-                score_outcome(f"{name} {method}", role, test.labels, guess, test.classes, people=test.identities, series=series)
-            )
+            outcomes.append(score_faces(f"{name} {method}", role, test, guess, series=series))
     files = {name_file(method, task.seed or 0, "npz"): type(trace)(trace.guess, trace.losses, trace.wrong, guesses).pack()}
     if method in _KEPT:
         files[name_file(method, task.seed or 0, "safetensors")] = save_network(task, model, method, recipe)
@@ -111,13 +108,13 @@ def _plan_confusion(setup: Setup, role: str) -> list[Run]:
     return [Run("DLP-CNN", measure_confusion, {"role": role, "recipe": recipe}, seed) for seed in setup.seeds]
 
 
-@register_experiment("dlp-cnn/table-7", needs=(_TABLE,))
+@register_experiment("dlp-cnn/table-7", needs=(TABLE,))
 def plan_table_7(setup: Setup) -> list[Run]:
     """The confusion matrix of basic emotions, from Table VI's predictions."""
     return _plan_confusion(setup, "basic")
 
 
-@register_experiment("dlp-cnn/table-8", needs=(_TABLE,))
+@register_experiment("dlp-cnn/table-8", needs=(TABLE,))
 def plan_table_8(setup: Setup) -> list[Run]:
     """The confusion matrix of compound emotions, from Table VI's predictions."""
     return _plan_confusion(setup, "compound")
@@ -126,14 +123,14 @@ def plan_table_8(setup: Setup) -> list[Run]:
 def measure_confusion(task: Task, role: str, recipe: dict[str, Any]) -> list[Outcome]:
     """Take the predictions of DLP-CNN's features and the SVM; the ledger keeps them as a confusion matrix."""
     test = load_faces(task, role, DLPCNN(**recipe)).test
-    guess = read_trace(task, _TABLE, name_file("DLP-CNN", task.seed or 0, "npz")).guesses[f"mSVM {role}"]
-    return [score_outcome("mSVM DLP-CNN", role, test.labels, guess, test.classes, people=test.identities)]
+    guess = read_trace(task, TABLE, name_file("DLP-CNN", task.seed or 0, "npz")).guesses[f"mSVM {role}"]
+    return [score_faces("mSVM DLP-CNN", role, test, guess)]
 
 
 # -- Table IX -------------------------------------------------------------------------------------------------------------
 
 
-@register_experiment("dlp-cnn/table-9", needs=(_TABLE,))
+@register_experiment("dlp-cnn/table-9", needs=(TABLE,))
 def plan_table_9(setup: Setup) -> list[Run]:
     """The features of Table VI's networks, as they are, on the faces of other databases."""
     recipe = DLPCNN().at(setup.profile).as_arguments()
@@ -164,17 +161,14 @@ def measure_transfer(task: Task, method: str, role: str, recipe: dict[str, Any])
         The row ``<method>``. Folds are scored together.
     """
     settings = DLPCNN(**recipe)
-    sequences = find_roles(task.dataset).get(role) in ("facsynth-lab", "ckplus")
-    faces = load_faces(task, role, settings, **({"frames": "apex1", "classes": 6} if sequences else {}))
+    faces = load_faces(task, role, settings, **find_apex_options(task.dataset, role))
     features = extract_features(read_network(task, method), faces.images)
     guess, chosen = np.full(len(faces), -1), []
     for split, validation in _split(faces, role, settings):
         found, C = classify_features(features[split.train], faces.subset(split.train), features[split.test], settings, validation)
         guess[split.test] = found["mSVM"]
         chosen.append(C)
-    tested = guess >= 0
-    people = None if faces.identities is None else faces.identities[tested]
-    return [score_outcome(method, role, faces.labels[tested], guess[tested], faces.classes, people=people, series={"C": chosen})]
+    return [score_faces(method, role, faces, guess, series={"C": chosen})]
 
 
 def _split(faces: FaceDataset, role: str, recipe: DLPCNN) -> Iterator[tuple[Split, Any]]:

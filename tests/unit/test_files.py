@@ -1,0 +1,30 @@
+import os
+
+import pytest
+
+from fer_utils.files import replace_whole
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_file_is_replaced_as_a_whole(tmp_path, sync):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with replace_whole(path, sync=sync) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old" and partial.parent == tmp_path
+    assert path.read_text() == "new" and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="stop"), replace_whole(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError("stop")
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_no_folder_is_made(tmp_path):
+    with pytest.raises(FileNotFoundError), replace_whole(tmp_path / "none/a.json") as partial:
+        partial.write_text("x")
+    assert os.listdir(tmp_path) == []
