@@ -63,19 +63,26 @@ def test_posterior_and_likelihood_follow_the_definition(errors, class_prior):
         np.testing.assert_allclose(model.priors_, 0.25)
 
 
-def test_objective_is_likelihood_and_priors(fitted):
-    penalty = ((fitted.alphas_ / np.e - 1) ** 2).sum() + (np.log(fitted.betas_) ** 2).sum()
-    np.testing.assert_allclose(fitted.loss_history_[-1], fitted.log_likelihood_ - penalty / 2, rtol=1e-10)
+@pytest.mark.parametrize(("prior", "class_prior"), [(1.0, "uniform"), (0.5, "estimated")])
+def test_objective_is_likelihood_and_priors(crowd, prior, class_prior):
+    model = ReliabilityEM(prior=prior, class_prior=class_prior).fit(crowd[0])
+    penalty = (((model.alphas_ / np.e - 1) ** 2).sum() + (np.log(model.betas_) ** 2).sum()) / prior**2
+    counted = np.log(model.priors_).sum() if class_prior == "estimated" else 0  # one more face of each class
+    np.testing.assert_allclose(model.loss_history_[-1], model.log_likelihood_ - penalty / 2 + counted, rtol=1e-10)
 
 
-@pytest.mark.parametrize("errors", ["uniform", "shares"])
-def test_gradients_match_finite_differences(errors):
+@pytest.mark.parametrize(("errors", "reach"), [("uniform", 1.0), ("shares", 1.0), ("uniform", 1e4)])  # the last steps too far: refused
+def test_gradients_match_finite_differences(errors, reach):
     coded = encode_votes(simulate(tasks=12, workers=5, votes=4, classes=3, seed=1, spammers=1)[0])
     rng = np.random.default_rng(0)
     weights = np.array([5.0, 1.0, 2.0]) if errors == "shares" else np.ones(3)
     rules = em._Rules(rng.normal(0.5, 1, 5), np.log([0.5, 0.2, 0.3]), em._log_errors(weights), 0.25, "gradient", "agreement")
     source = Held(coded)
-    sweep = em._add(source.map(lambda b, s: em._sweep(b, s, rules), em._State.start(rng.normal(0, 0.5, 12))))
+    start = em._State(rng.normal(0, 0.5, 12), np.full(12, reach))
+    sweep = em._add(source.map(lambda b, s: em._sweep(b, s, rules), start))
+    assert (sweep.state.log_betas == start.log_betas).any() == (reach > 1)
+    posterior, _ = next(source.map(lambda b, s: em._posterior(b, s, rules), sweep.state))
+    np.testing.assert_allclose(sweep.mass, posterior.sum(axis=0))
 
     def evidence(alphas, log_betas):
         state = em._State.start(log_betas)
@@ -131,6 +138,16 @@ def test_scale_does_not_change_the_likelihood_but_the_priors_choose_it(fitted):
 
     assert prior(1.0) > max(prior(0.99), prior(1.01))
     assert abs(np.log(fitted.betas_).mean()) < 0.2, "with 300 faces and 40 annotators the betas decide"
+
+
+def test_changing_the_scale_keeps_the_model():
+    rng = np.random.default_rng(0)
+    alphas, log_betas = rng.normal(0.3, 0.2, 5), rng.normal(1.0, 0.5, 50)
+    at_rest = (alphas / em.CENTRE - 1) / em.CENTRE  # a likelihood that pulls as much as the prior: no step in alpha
+    point = em._Point(alphas, np.log([0.5, 0.5]), log_betas, np.ones(50), at_rest, np.ones(5), np.array([25.0, 25.0]), np.array(1.0))
+    moved, _, state = ReliabilityEM()._move(point, np.ones(5))
+    np.testing.assert_allclose(np.outer(moved, np.exp(state.log_betas)), np.outer(alphas, np.exp(log_betas)))
+    assert abs(state.log_betas.mean()) < 0.1 < log_betas.mean()
 
 
 def test_plain_gradient_ascent_ends_at_the_same_place(crowd, fitted):
