@@ -274,17 +274,20 @@ def ledger(
     if frame.empty:
         asked = f"{paper or 'any experiment'}, profile {profile}, on {dataset or 'any dataset'}"
         raise _fail(f"no results of {asked}; 'ferbook reproduce' makes them")
-    table = _table(*frame.columns)
-    for row in frame.itertuples(index=False):
-        table.add_row(*row)
-    _print(table)
+    for (id, where), lines in frame.groupby(["experiment", "dataset"], sort=False):
+        typer.echo(f"{id} on {where}")
+        table = _table(*lines.columns[2:])
+        for row in lines.itertuples(index=False):
+            table.add_row(*row[2:])
+        _print(table)
+        typer.echo()
     for (name, where), verdicts in judged.items():
         table = _table(f"claim of {name}, on {where}", "verdict", "because")
         for verdict in verdicts:
             if paper in (None, name) or any(cell.item == paper for c in verdict.claim.comparisons for _, cell in c.terms):
                 table.add_row(verdict.claim.text, verdict.word, verdict.reason)
-        typer.echo()
         _print(table)
+        typer.echo()
 
 
 @crowd.command("fit")
