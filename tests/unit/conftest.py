@@ -7,9 +7,10 @@ import hashlib
 import io
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,6 +30,13 @@ UNLABELLED = ("S011", "001", 6)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test touches the user's cache of decoded images."""
     monkeypatch.setenv("FER_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def own_style() -> Iterator[None]:
+    """No test hands the book's style on to the next: ``ferbook data show`` sets it for its whole process."""
+    with mpl.rc_context():
+        yield
 
 
 def image_bytes(seed: int, size: tuple[int, int] = (100, 100), mode: str = "RGB", kind: str = "JPEG") -> bytes:

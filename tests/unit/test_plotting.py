@@ -12,9 +12,8 @@ mpl.use("Agg")
 
 @pytest.fixture(autouse=True)
 def clean():
-    with mpl.rc_context():
-        use_style()
-        yield
+    use_style()
+    yield
     plt.close("all")
 
 
