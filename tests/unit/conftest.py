@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import re
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +38,13 @@ def own_style() -> Iterator[None]:
     """No test hands the book's style on to the next: ``ferbook data show`` sets it for its whole process."""
     with mpl.rc_context():
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_draws() -> None:
+    """What a test draws from torch does not depend on which tests ran before it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 def image_bytes(seed: int, size: tuple[int, int] = (100, 100), mode: str = "RGB", kind: str = "JPEG") -> bytes:

@@ -69,10 +69,10 @@ def test_base_dcnn_is_the_sequence_of_the_paper():
 
 
 def test_a_bottleneck_gives_features_that_can_be_plotted():
-    model = BaseDCNN(width=0.05, input_size=24, bottleneck=2)
-    features = model.embed(torch.rand(64, 1, 24, 24))
-    assert features.shape == (64, 2) and model.embedding_size == 2
-    assert bool((features < 0).any()), "not rectified: the whole plane is used"
+    models = [BaseDCNN(width=0.05, input_size=24, bottleneck=2) for _ in range(8)]
+    features = torch.cat([model.embed(torch.rand(64, 1, 24, 24)) for model in models])
+    assert features.shape == (8 * 64, 2) and models[0].embedding_size == 2
+    assert float(features.min()) < 0 < float(features.max()), "not rectified: the whole plane is used"
     with pytest.raises(ValueError, match="bottleneck needs at least 1"):
         BaseDCNN(width=0.05, input_size=24, bottleneck=0)
 
@@ -187,6 +187,17 @@ def test_resnet_computes_what_torchvisions_does():
         mine.data.copy_(their.data)
     images = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(ours(images), original(images))
+
+
+def test_a_narrow_resnet_has_the_right_gradients_channels_last():
+    """In double precision the arithmetic is torch's own; in single, and channels last, it is oneDNN's."""
+    exact, fast = (build_model("resnet", seed=0, width=0.1, input_size=24).to(kind) for kind in (torch.float64, torch.float32))
+    images = torch.rand(16, 1, 24, 24, dtype=torch.float64)
+    fast.to(memory_format=torch.channels_last)
+    exact(images).square().mean().backward()
+    fast(images.float().contiguous(memory_format=torch.channels_last)).square().mean().backward()
+    for (name, reference), mine in zip(exact.named_parameters(), fast.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad.double(), reference.grad, rtol=1e-3, atol=1e-4 * float(reference.grad.abs().max()), msg=name)
 
 
 # -- VGG-Face -------------------------------------------------------------------------------------------------------------
