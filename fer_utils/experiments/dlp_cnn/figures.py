@@ -22,7 +22,6 @@ from .tables import average_pieces
 __all__ = ["correlate_intensity", "measure_convergence", "measure_intensity", "measure_kept", "measure_setting"]
 
 _SWEEP = "dlp-cnn/figure-8"
-_SEEDS = {"book": 2, "paper": 2}
 #: Classes of which Fig. 9 says that they are ordered by intensity.
 _ORDERED = ("surprise", "fear", "happiness", "sadness", "anger")
 _DRAWS = 200
@@ -31,7 +30,7 @@ _DRAWS = 200
 # -- Figure 8 -------------------------------------------------------------------------------------------------------------
 
 
-@register_experiment(_SWEEP, seeds=_SEEDS, needs=(TABLE,))
+@register_experiment(_SWEEP, needs=(TABLE,))
 def plan_figure_8(setup: Setup) -> list[Run]:
     """Lambda at the paper's k, and k at the paper's lambda; the networks of Table VI are two of the points."""
     if "basic" not in setup.roles:
@@ -83,7 +82,7 @@ def _score(row: str, test: FaceDataset, trace: Trace) -> Outcome:
 # -- Figure 10 ------------------------------------------------------------------------------------------------------------
 
 
-@register_experiment("dlp-cnn/figure-10", seeds=_SEEDS, needs=(TABLE, _SWEEP))
+@register_experiment("dlp-cnn/figure-10", needs=(TABLE, _SWEEP))
 def plan_figure_10(setup: Setup) -> list[Run]:
     """DLP-CNN and center loss on the way, and over lambda; only center loss off the paper's lambda is trained here."""
     if "basic" not in setup.roles:
