@@ -233,7 +233,7 @@ def reproduce(
     profile: Annotated[Profile, typer.Option(help="The size of the runs.")] = Profile.BOOK,
     dataset: Annotated[str, typer.Option(help="facsynth, muxspace, rafdb, or another name of 'ferbook data list'.")] = "facsynth",
     seeds: Annotated[int | None, typer.Option(help="Training seeds; by default as many as the experiment asks for.", min=1)] = None,
-    workers: Annotated[int | None, typer.Option(help="Local processes; by default the runs follow each other in one.", min=1)] = None,
+    workers: Annotated[int | None, typer.Option(help="Local processes: by default one, with --all one a core, at most 4.", min=1)] = None,
     scheduler: Annotated[str | None, typer.Option(help="A running Dask scheduler, tcp://host:port, in place of local processes.")] = None,
     root: Annotated[Path | None, typer.Option(help="Where the dataset's copy lies; below $FER_DATA by default.")] = None,
 ) -> None:
@@ -243,6 +243,8 @@ def reproduce(
     if bool(ids) == everything:
         raise _fail("expected the ids of experiments, or --all; 'ferbook reproduce --all' runs what is missing")
     chosen = [experiment.id for experiment in experiments.list_experiments()] if everything else ids or []
+    if everything and workers is None and scheduler is None:
+        workers = min(os.cpu_count() or 1, 4)
     try:
         done = experiments.run_experiments(
             chosen, profile, dataset, seeds=seeds, root=root, scheduler=scheduler, workers=workers,
@@ -266,7 +268,7 @@ def ledger(
         frame = experiments.format_ledger(paper, profile, dataset)
         kept = experiments.list_ledgers(paper, profile, dataset)
         judged = {
-            (name, where): experiments.judge_claims(name, profile, where)
+            (name, where): experiments.judge_claims(name, profile, where, item=paper if paper != name else None)
             for name, where in dict.fromkeys((id.split("/")[0], where) for id, where in kept) if name in published.list_published()
         }
     except ValueError as error:
@@ -284,8 +286,7 @@ def ledger(
     for (name, where), verdicts in judged.items():
         table = _table(f"claim of {name}, on {where}", "verdict", "because")
         for verdict in verdicts:
-            if paper in (None, name) or any(cell.item == paper for c in verdict.claim.comparisons for _, cell in c.terms):
-                table.add_row(verdict.claim.text, verdict.word, verdict.reason)
+            table.add_row(verdict.claim.text, verdict.word, verdict.reason)
         _print(table)
         typer.echo()
 

@@ -8,7 +8,8 @@ sets are drawn apart.
 
 **Seed error.** What the cells of a comparison owe to one run is taken together first: LDA and SVM on the features of one network rise
 and fall with it. The variance over seeds is pooled over the comparisons that are asked for together and are alike in metric, faces and
-weight, since two or three seeds alone say little about a spread. A run in which nothing is drawn has none.
+weight, since two or three seeds alone say little about a spread; runs that stand in several comparisons count once. A run in which
+nothing is drawn has none.
 
 **Interval.** ``value +- t * sqrt(seed_error**2 + test_error**2)``, 95 %, with Student's t; its degrees of freedom are those of the
 pooled variance by Welch and Satterthwaite, without limit as the seeds matter less. Part of what differs between two seeds is the luck of
@@ -48,7 +49,7 @@ class Estimate:
     seed_error : float
         Standard error from the seeds; NaN where there is one seed only and nothing to learn a spread from.
     test_error : float
-        Standard error from the choice of the test faces; 0 where none are scored, as for a time.
+        Standard error from the choice of the test faces, or the one that the runs gave, as for a time.
     test_low, test_high : float
         95 % of the draws of the test faces; NaN where there are no predictions to draw.
     seeds : int
@@ -69,12 +70,12 @@ class Estimate:
 
     @property
     def limit(self) -> str:
-        """Which error is larger: ``"seeds"``, ``"test set"``, or ``"neither"`` if there is none."""
+        """Which error is larger: ``"seeds"``, ``"test set"`` (``"measurement"``, if the runs gave it themselves), or ``"neither"``."""
         if math.isnan(self.seed_error):
             return "seeds"
         if self.seed_error == self.test_error == 0:
             return "neither"
-        return "seeds" if self.seed_error > self.test_error else "test set"
+        return "seeds" if self.seed_error > self.test_error else "test set" if self.count else "measurement"
 
 
 @dataclass(frozen=True)
@@ -167,14 +168,14 @@ class Results:
             If no run measured one of the cells; the message names it.
         """
         parts = [self._split(comparison) for comparison in comparisons]
-        pools: dict[Any, list[np.ndarray]] = {}
+        pools: dict[Any, dict[Any, np.ndarray]] = {}
         for part in parts:
-            for signature, values in part.clusters:
+            for signature, members, values in part.clusters:
                 if len(values) > 1:
-                    pools.setdefault(signature, []).append(values)
+                    pools.setdefault(signature, {})[members] = values
         variances = {
-            signature: (sum(float(np.sum((v - v.mean()) ** 2)) for v in found) / df, df)
-            for signature, found in pools.items() if (df := sum(len(v) - 1 for v in found))
+            signature: (sum(float(np.sum((v - v.mean()) ** 2)) for v in found.values()) / df, df)
+            for signature, found in pools.items() if (df := sum(len(v) - 1 for v in found.values()))
         }
         return [_combine(part, variances) for part in parts]
 
@@ -204,7 +205,8 @@ class Results:
                 continue
             # whether a cell is added or taken away does not matter to its spread
             signature = min(tuple(sorted((sign * weight, cell.metric, cell.faces) for weight, cell, _ in members)) for sign in (1, -1))
-            clusters.append((signature, sum(weight * np.array([m.value for m in found]) for weight, _, found in members)))
+            values = sum(weight * np.array([m.value for m in found]) for weight, _, found in members)
+            clusters.append((signature, frozenset(cell for _, cell, _ in members), values))
         ends = np.nanquantile(sum(drawn.values()), (0.025, 0.975)) if drawn else (math.nan, math.nan)
         faces = (float(ends[0]), float(ends[1]))
         return _Parts(value, clusters, variance, faces, min((s for s in seeds if s), default=0), min(counts, default=0))
@@ -213,7 +215,7 @@ class Results:
 @dataclass(frozen=True)
 class _Parts:
     value: float
-    clusters: list[tuple[Any, Any]]
+    clusters: list[tuple[Any, Any, Any]]
     variance: float
     faces: tuple[float, float]
     seeds: int
@@ -222,9 +224,9 @@ class _Parts:
 
 def _combine(part: _Parts, variances: Mapping[Any, tuple[float, int]]) -> Estimate:
     """Both errors and the interval."""
-    known = all(signature in variances for signature, _ in part.clusters)
+    known = all(signature in variances for signature, _, _ in part.clusters)
     shares: dict[Any, float] = {}  # of the variance, by pool
-    for signature, values in part.clusters if known else ():
+    for signature, _, values in part.clusters if known else ():
         shares[signature] = shares.get(signature, 0.0) + variances[signature][0] / len(values)
     spread = sum(shares.values())
     whole = part.variance + spread

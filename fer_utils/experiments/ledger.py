@@ -19,7 +19,7 @@ import pandas as pd
 
 from ..datasets.base import DataError, data_root, package_data
 from ..files import replace_whole
-from ..metrics import count_confusions, per_class_recall
+from ..metrics import compute_metric, count_confusions, per_class_recall
 from ..recipes import Profile
 from .faces import fingerprint_faces
 
@@ -64,19 +64,48 @@ def find_checkpoint(id: str, name: str, profile: str = "book", dataset: str = "f
     id, profile, dataset : str
         The experiment, and how it was run.
     name : str
-        As the run named it.
+        As the run named it; where the ledger has its checksum, the file must have that, too.
     data : Path, optional
         The folder that holds ``results`` and ``checkpoints``; the book's by default.
 
     Raises
     ------
     DataError
-        If it is not there.
+        If it is not there, or not what the run wrote.
     """
     path = checkpoint_folder(id, profile, dataset, data) / name
+    expected = f"a file of 'ferbook reproduce {id} --profile {profile} --dataset {dataset}'"
     if not path.is_file():
-        raise DataError.at(path, "not found", f"a file of 'ferbook reproduce {id} --profile {profile} --dataset {dataset}'")
+        raise DataError.at(path, "not found", expected)
+    written = {run["files"][name] for run in Ledger(id, profile, dataset, data).runs if name in run.get("files", {})}
+    if written and hashlib.sha256(path.read_bytes()).hexdigest() not in written:
+        raise DataError.at(path, "is not the file whose checksum the ledger has", expected)
     return path
+
+
+#: What the readers of a ledger count on, of each run.
+_RUN_FIELDS = ("key", "name", "seed", "function", "arguments", "outcomes", "faces", "commit", "wall_s", "peak_mb", "date")
+
+
+def _check_run(run: Mapping[str, Any], test_sets: Mapping[str, Mapping[str, Any]]) -> None:
+    """Make sure that a run is whole, and its scores those of its predictions. Raises what the first fault raises."""
+    for name in _RUN_FIELDS:
+        run[name]
+    for outcome in run["outcomes"]:
+        place = f"{run['name']!r}, seed {run['seed']}: {outcome['row']}, {outcome['faces']}"
+        for name, value in (*outcome["metrics"].items(), *outcome.get("errors", {}).items()):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"{place}: {name} is {value!r}")
+        if "test_set" not in outcome:
+            continue
+        known = test_sets[outcome["test_set"]]
+        counts = count_confusions(unpack_labels(known["truth"]), unpack_labels(outcome["guess"]), range(len(known["classes"])))
+        if counts.tolist() != outcome["confusion"]:
+            raise ValueError(f"{place}: the confusion matrix is not that of the predictions")
+        for name in {"accuracy", "mean diagonal"} & outcome["metrics"].keys():
+            computed = float(compute_metric(name, counts, known["classes"]))
+            if abs(outcome["metrics"][name] - computed) > 1e-9:
+                raise ValueError(f"{place}: {name} is {outcome['metrics'][name]}, but {computed} by its predictions")
 
 
 class Ledger:
@@ -99,7 +128,7 @@ class Ledger:
     Raises
     ------
     DataError
-        If there is a file and it cannot be read, or belongs to another experiment.
+        If there is a file and it cannot be read, belongs to another experiment, or says of a run what its predictions do not.
     """
 
     def __init__(self, id: str, profile: str, dataset: str, data: Path | None = None) -> None:
@@ -114,7 +143,9 @@ class Ledger:
             kept = json.loads(self.path.read_text(encoding="utf-8"))
             found = (kept["id"], kept["profile"], kept["dataset"])
             self.runs, self.test_sets = list(kept["runs"]), dict(kept["test_sets"])
-        except (ValueError, KeyError, TypeError) as error:
+            for run in self.runs:
+                _check_run(run, self.test_sets)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError.at(self.path, f"cannot be read ({type(error).__name__}: {error})", expected) from error
         if found != (id, self.profile, dataset):
             raise DataError.at(self.path, f"holds {', '.join(map(str, found))}", expected)

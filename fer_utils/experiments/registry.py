@@ -270,6 +270,8 @@ class Experiment:
         Experiments that have to be run before, because this one reads their checkpoints.
     omits : dict of str to str
         Rows of the published item that are not run, and why.
+    alone : bool
+        Whether its runs measure time, so that no other run of ours may be going on beside them.
     """
 
     id: str
@@ -277,6 +279,7 @@ class Experiment:
     seeds: Mapping[Profile, int] = field(default_factory=lambda: dict(SEEDS))
     needs: tuple[str, ...] = ()
     omits: Mapping[str, str] = field(default_factory=dict)
+    alone: bool = False
 
     def plan(self, profile: str, dataset: str, seeds: int | None = None) -> list[Run]:
         """The runs of a profile on a dataset.
@@ -304,7 +307,8 @@ _REGISTRY: dict[str, Experiment] = {}
 
 
 def register_experiment(
-    id: str, *, seeds: Mapping[str, int] | None = None, needs: Sequence[str] = (), omits: Mapping[str, str] | None = None
+    id: str, *, seeds: Mapping[str, int] | None = None, needs: Sequence[str] = (), omits: Mapping[str, str] | None = None,
+    alone: bool = False,
 ) -> Callable[[Callable[[Setup], Iterable[Run]]], Callable[[Setup], Iterable[Run]]]:
     """Decorate a function that plans the runs of an experiment.
 
@@ -312,7 +316,7 @@ def register_experiment(
     ----------
     id : str
         ``<paper>/<item>``, as in ``fer_utils.published``.
-    seeds, needs, omits
+    seeds, needs, omits, alone
         See :class:`Experiment`.
 
     Raises
@@ -334,7 +338,7 @@ def register_experiment(
         if known is not None and (known.plan_runs.__module__, known.plan_runs.__qualname__) != (plan.__module__, plan.__qualname__):
             raise ValueError(f"{id} is registered twice: {known.plan_runs.__qualname__} and {plan.__qualname__}")
         counts = {**SEEDS, **{Profile(name): count for name, count in (seeds or {}).items()}}
-        _REGISTRY[id] = Experiment(id, plan, counts, tuple(needs), dict(omits or {}))
+        _REGISTRY[id] = Experiment(id, plan, counts, tuple(needs), dict(omits or {}), alone)
         return plan
 
     return register

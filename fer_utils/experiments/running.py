@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ from datetime import UTC, datetime
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,8 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 #: How long a scheduler may take to answer.
 TIMEOUT_S = 20
 _PACKAGE = Path(__file__).resolve().parents[1]
+#: Runs draw from torch's generator, which a process has once: a Dask worker of several threads takes them one after the other.
+_ONE_RUN = threading.Lock()
 
 
 class ExperimentError(RuntimeError):
@@ -93,6 +97,11 @@ def execute_run(job: Job) -> dict[str, Any]:
     DataError
         If the function returns no outcomes; and whatever it raises itself.
     """
+    with _ONE_RUN:
+        return _execute(job)
+
+
+def _execute(job: Job) -> dict[str, Any]:
     workdir = job.workdir()
     workdir.mkdir(parents=True, exist_ok=True)
     run = job.run
@@ -187,8 +196,8 @@ def run_experiments(
 ) -> int:
     """Run what the ledger does not hold yet.
 
-    A kept run counts as missing if its arguments, or the faces it was measured on, have changed; runs of a name that is no longer
-    planned are taken out.
+    A kept run counts as missing if its arguments, or the faces it was measured on, have changed. Runs of a name, or with arguments, that
+    no plan has any more are taken out, whatever their seed: a row holds runs of one recipe only.
 
     Parameters
     ----------
@@ -268,6 +277,7 @@ def _run_wave(
         ledgers, jobs = {}, []
         for experiment in wave:
             ledger = ledgers[experiment.id] = Ledger(experiment.id, profile, dataset, home)
+            ledger.path.parent.mkdir(parents=True, exist_ok=True)  # where it cannot be written, before anything is run
             runs = experiment.plan(profile, dataset, seeds)
             dropped = _drop_stale(ledger, runs, root, say)
             missing = [run for run in runs if run.key not in ledger]
@@ -275,7 +285,8 @@ def _run_wave(
                 ledger.save()
             say(f"{experiment.id}: {len(missing)} of {len(runs)} runs are missing")
             jobs += [Job(experiment.id, profile, dataset, run, root, data) for run in missing]
-        for job, found in execute(jobs):
+        alone = [job for job in jobs if job.id in {e.id for e in wave if e.alone}]
+        for job, found in chain(execute([job for job in jobs if job not in alone]), *(execute([job]) for job in alone)):
             if isinstance(found, BaseException):
                 failed[job.name] = f"{type(found).__name__}: {found}"
                 say(f"{job.name}: failed, {failed[job.name]}")
@@ -304,12 +315,16 @@ def _enter(ledger: Ledger, job: Job, entry: dict[str, Any], data: Path | None) -
 
 
 def _drop_stale(ledger: Ledger, runs: Sequence[Run], root: str | None, say: Callable[[str], None]) -> list[str]:
-    """Take out runs on other faces than those that are here, and those that no plan names; on disk, the next :meth:`Ledger.save` does."""
+    """Take out runs on other faces than those that are here, and those that no plan has; on disk, the next :meth:`Ledger.save` does."""
+    planned: dict[str, list[Any]] = {}
+    for run in runs:
+        planned.setdefault(run.name, []).append(run.arguments)
     now: dict[str, str | None] = {}
     stale = []
     for run in ledger.runs:
-        if run["name"] not in {planned.name for planned in runs}:
-            say(f"{ledger.id}: {run['name']!r} is no longer planned; taken out")
+        if run["arguments"] not in planned.get(run["name"], []):
+            why = "was run with other arguments" if run["name"] in planned else "is no longer planned"
+            say(f"{ledger.id}: {run['name']!r}, seed {run['seed']}, {why}; taken out")
             stale.append(run["key"])
             continue
         for faces in run["faces"]:

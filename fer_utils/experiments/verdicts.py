@@ -147,10 +147,16 @@ def judge_claim(
     return Verdict(claim, word, reason, dataset, profile, claim.comparisons, estimates)
 
 
-def judge_claims(paper: str, profile: str = "book", dataset: str = "facsynth", data: Path | None = None) -> list[Verdict]:
-    """The verdicts on all claims of a paper; see :func:`judge_claim`."""
+def judge_claims(
+    paper: str, profile: str = "book", dataset: str = "facsynth", data: Path | None = None, *, item: str | None = None
+) -> list[Verdict]:
+    """The verdicts on all claims of a paper, or on those that use an item, ``dlp-cnn/table-6``; see :func:`judge_claim`."""
     results = Results(profile, dataset, data)
-    return [judge_claim(claim, results=results) for claim in load_published(paper).claims]
+    claims = [
+        claim for claim in load_published(paper).claims
+        if item is None or any(cell.item == item for comparison in claim.comparisons for _, cell in comparison.terms)
+    ]
+    return [judge_claim(claim, results=results) for claim in claims]
 
 
 def _why_not(claim: Claim, results: Results) -> str | None:
@@ -175,7 +181,8 @@ def _why_not(claim: Claim, results: Results) -> str | None:
 
 def _describe(comparison: Comparison, estimate: Estimate) -> str:
     factor = _factor(comparison)
-    unit, form = (" points", "+.1f") if factor == 100 else ("", "+.3g")
+    item = _item(comparison.terms[0][1].item)
+    unit, form = (" points", "+.1f") if factor == 100 else (f" {item.unit}" if item is not None and item.unit else "", "+.3g")
     value, low, high = (format(number * factor, form) for number in (estimate.value, estimate.low, estimate.high))
     if math.isnan(estimate.seed_error):
         return f"{comparison}: {value}{unit} from one seed"
@@ -187,9 +194,10 @@ def _limit(estimate: Estimate) -> str:
         return "its spread over seeds is not known"
     if estimate.limit == "neither":
         return "neither seeds nor test faces move it"
-    seeds = f"{estimate.seeds} seeds" if estimate.seeds else "no seeds"
-    faces = f"{estimate.count:,} test faces" if estimate.count else "no test faces"
-    return f"limited by the {estimate.limit} ({seeds}, {faces})"
+    seeds = [f"{estimate.seeds} seeds"] if estimate.seeds else []
+    faces = [f"{estimate.count:,} test faces"] if estimate.count else []
+    what = "error of each measurement" if estimate.limit == "measurement" else estimate.limit
+    return f"limited by the {what}" + (f" ({', '.join(seeds + faces)})" if seeds or faces else "")
 
 
 # -- tables ---------------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from fer_utils.experiments import (
     registry,
     run_experiment,
     run_experiments,
+    running,
     score_outcome,
 )
 from fer_utils.labels import BASIC
@@ -214,7 +215,7 @@ def test_only_what_is_missing_is_run(empty, tmp_path):
     said = []
     assert run_experiment("toy/table-1", dataset="muxspace", seeds=2, data=tmp_path, say=said.append) == 2
     runs = Ledger("toy/table-1", "book", "muxspace", tmp_path).runs
-    assert [(run["seed"], run["arguments"]["skill"]) for run in runs] == [(0, 0.6), (1, 0.6), (2, 0.7)]
+    assert [(run["seed"], run["arguments"]["skill"]) for run in runs] == [(0, 0.6), (1, 0.6)], "nor the seed that is not run again"
     registry._REGISTRY.clear()
     register("toy/table-1", lambda setup: toy.plan_skills(setup, {"mSVM LBP": 0.6}, seeded=True))
     assert run_experiment("toy/table-1", dataset="muxspace", seeds=1, data=tmp_path, say=said.append) == 1
@@ -341,6 +342,66 @@ def test_a_damaged_ledger(tmp_path, text, message):
     put(tmp_path, "results/book/facsynth/toy/table-1.json", text)
     with pytest.raises(DataError, match=rf"table-1\.json: .*{message}.*; expected the results of toy/table-1, profile book, on facsynth"):
         read_ledger(data=tmp_path)
+
+
+def spoil(change):
+    """A ledger of one run, changed: the run, its first outcome and the test sets are handed to ``change``."""
+
+    def apply(path):
+        kept = json.loads(path.read_text())
+        change(kept, kept["runs"][0], kept["runs"][0]["outcomes"][0])
+        path.write_text(json.dumps(kept))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda kept, run, outcome: run.pop("outcomes"), "KeyError: 'outcomes'"),
+        (lambda kept, run, outcome: run.pop("wall_s"), "KeyError: 'wall_s'"),
+        (lambda kept, run, outcome: kept["runs"].append("a run"), "TypeError"),
+        (lambda kept, run, outcome: outcome.update(test_set="none"), "KeyError: 'none'"),
+        (lambda kept, run, outcome: outcome["metrics"].update(accuracy="high"), "'mSVM HOG basic', seed 0: .* accuracy is 'high'"),
+        (lambda kept, run, outcome: outcome["metrics"].update(accuracy=0.99), "accuracy is 0.99, but 0.* by its predictions"),
+        (lambda kept, run, outcome: outcome.update(guess=outcome["guess"][1:]), "ValueError"),
+        (lambda kept, run, outcome: outcome["confusion"][0].reverse(), "the confusion matrix is not that of the predictions"),
+    ],
+)
+def test_a_damaged_run(empty, tmp_path, change, message):
+    register("toy/table-1", lambda setup: toy.plan_skills(setup, {"mSVM HOG": 0.7}, seeded=True))
+    run_experiment("toy/table-1", dataset="muxspace", seeds=1, data=tmp_path)
+    spoil(change)(tmp_path / "results/book/muxspace/toy/table-1.json")
+    for use in (read_ledger, run_experiment):
+        with pytest.raises(DataError, match=rf"table-1\.json: cannot be read .*{message}.*; expected the results of toy/table-1"):
+            use("toy/table-1", dataset="muxspace", data=tmp_path)
+
+
+def test_a_changed_file_is_not_taken_for_the_runs_own(empty, tmp_path):
+    register("toy/table-1", [Run("counter", toy.count_up, {"steps": 3, "stop": 3})])
+    run_experiment("toy/table-1", data=tmp_path)
+    path = find_checkpoint("toy/table-1", "count.txt", data=tmp_path)
+    path.write_text("0 1 9")
+    with pytest.raises(DataError, match=r"count\.txt: is not the file whose checksum the ledger has"):
+        find_checkpoint("toy/table-1", "count.txt", data=tmp_path)
+
+
+def test_time_is_measured_when_nothing_else_runs(empty, tmp_path, monkeypatch):
+    batches = []
+    monkeypatch.setattr(running, "_execute_here", lambda jobs: batches.append([job.id for job in jobs]) or iter(()))
+    register("toy/table-1", lambda setup: [Run("a", toy.answer), Run("b", toy.answer)])
+    registry.register_experiment("toy/time", alone=True)(lambda setup: [Run("c", toy.answer), Run("d", toy.answer)])
+    run_experiments(["toy/time", "toy/table-1"], data=tmp_path)
+    assert batches == [["toy/table-1"] * 2, ["toy/time"], ["toy/time"]]
+
+
+def test_a_folder_that_cannot_be_written_is_met_before_anything_runs(empty, tmp_path):
+    (tmp_path / "results").touch()
+    register("toy/table-1", [Run("counter", toy.count_up, {"steps": 3, "stop": 3})])
+    said = []
+    with pytest.raises(OSError, match="results"):
+        run_experiment("toy/table-1", data=tmp_path, say=said.append)
+    assert said == []
 
 
 def test_a_key_never_enters_twice(empty, tmp_path):

@@ -88,6 +88,18 @@ def test_local_workers(empty, tmp_path):
     assert str(os.getpid()) not in pids and len(pids) == 2
 
 
+def test_a_worker_of_two_threads_draws_what_one_thread_draws(empty, tmp_path):
+    """torch's generator belongs to the process: two runs at once would draw from each other's."""
+    from distributed import LocalCluster
+
+    register_experiment("toy/table-1")(lambda setup: [Run("drawn", toy.draw_slowly, seed=seed) for seed in range(4)])
+    run_experiment("toy/table-1", data=tmp_path / "here")
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, memory_limit=0) as cluster:
+        run_experiment("toy/table-1", scheduler=cluster.scheduler_address, data=tmp_path / "there")
+    here, there = (list(read_ledger("toy/table-1", data=tmp_path / place)["value"]) for place in ("here", "there"))
+    assert here == there and len(set(here)) == 4
+
+
 def test_no_scheduler_answers(empty, tmp_path, monkeypatch):
     from fer_utils.experiments import running
 

@@ -67,7 +67,7 @@ def test_reproduced(run, tmp_path):
     verdict = judge(tmp_path)
     assert verdict.word == "reproduced" and (verdict.dataset, verdict.profile) == ("muxspace", "book")
     assert verdict.reason.startswith("3 of 3 comparisons hold; closest: mSVM ")
-    assert "limited by the test set (no seeds, 420 test faces)" in verdict.reason
+    assert "limited by the test set (420 test faces)" in verdict.reason
     table = verdict.table()
     assert table["paper"].tolist() == pytest.approx([6.67, 2.47, 5.46]) and table["holds"].tolist() == [True] * 3
     assert (table["low"] > 0).all() and set(table["limit"]) == {"test set"}
@@ -148,7 +148,7 @@ def correlate(task, values, error):
 def test_other_numbers_are_compared_too(run, tmp_path):
     run(lambda setup: [Run("timing", tick, {}, seed) for seed in setup.seeds], "dlp-cnn/section-5-c")
     verdict = judge(tmp_path, "dlp-cnn/locality-costs-time")
-    assert verdict.word == "reproduced" and "limited by the seeds (3 seeds, no test faces)" in verdict.reason
+    assert verdict.word == "reproduced" and "limited by the seeds (3 seeds)" in verdict.reason
     assert verdict.table()["paper"].item() == pytest.approx(142.29) and verdict.table()["ours"].item() == pytest.approx(10)
 
 
@@ -212,6 +212,15 @@ def test_seeds_are_pooled(run, tmp_path):
     assert (found.low, found.high) == pytest.approx((test.low, test.high)) and found.limit == "seeds" and found.seeds == 3
 
 
+def test_a_row_in_several_comparisons_counts_once(run, tmp_path):
+    values = {**VALUES, "c": (0.40, 0.43, 0.52)}
+    run(lambda setup: [Run(row, tell, {"values": {row: values[row]}}, seed) for row in values for seed in setup.seeds], "toy/table-1")
+    pairs = [versus(*pair, metric="loss", item="toy/table-1") for pair in (("a", "b"), ("b", "c"), ("a", "c"))]
+    within = math.sqrt(np.mean([np.var(found, ddof=1) for found in values.values()]))
+    for found in Results("book", "muxspace", tmp_path).estimate(pairs):
+        assert (found.high - found.low) / 2 == pytest.approx(stats.t.ppf(0.975, 6) * within * math.sqrt(2 / 3))
+
+
 def test_rows_of_one_run_are_paired_over_seeds(run, tmp_path):
     run(lambda setup: [Run("both", tell, {"values": VALUES}, seed) for seed in setup.seeds], "toy/table-1")
     (found,) = Results("book", "muxspace", tmp_path).estimate([versus("a", "b", metric="loss", item="toy/table-1")])
@@ -221,7 +230,7 @@ def test_rows_of_one_run_are_paired_over_seeds(run, tmp_path):
 
 def test_degrees_of_freedom_grow_as_the_seeds_matter_less():
     def half(variance):
-        part = estimates._Parts(0.0, [("x", np.array([0.1, 0.2, 0.3]))], variance, (math.nan, math.nan), 3, 0)
+        part = estimates._Parts(0.0, [("x", None, np.array([0.1, 0.2, 0.3]))], variance, (math.nan, math.nan), 3, 0)
         found = estimates._combine(part, {"x": (0.01, 2)})
         return found.high / math.hypot(found.seed_error, found.test_error)
 

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from fer_utils.experiments import Outcome, Result, Run, score_outcome
 from fer_utils.labels import BASIC
@@ -54,6 +55,16 @@ def count_up(task, steps, stop):
         done.append(str(step))
         path.write_text(" ".join(done))
     return Result([Outcome("counter", "", {"steps": float(len(done)), "resumed": float(not first)})], {"count.txt": path.read_bytes()})
+
+
+def draw_slowly(task):
+    """Draw from torch's generator, with pauses in which another thread could."""
+    torch.manual_seed(task.seed)
+    total = 0.0
+    for _ in range(20):
+        total += float(torch.rand(()))
+        time.sleep(0.003)
+    return [Outcome("drawn", "", {"sum": total})]
 
 
 def fail(task):

@@ -30,7 +30,7 @@ from .networks import (
 
 __all__ = ["measure_confusion", "measure_network", "measure_time", "measure_transfer"]
 
-_OMITTED = "its weights, learned on other images, cannot be had; see the row of the same network trained from scratch on these faces"
+_OMITTED = "the paper does not say from which weights it starts; see the row of the same network trained from scratch on these faces"
 #: Networks whose weights are kept.
 _KEPT = ("baseDCNN", "center loss", "DLP-CNN")
 #: Where people are known and the owners define no parts.
@@ -184,7 +184,7 @@ def _split(faces: FaceDataset, role: str, recipe: DLPCNN) -> Iterator[tuple[Spli
 # -- the time of a step, V-C ----------------------------------------------------------------------------------------------
 
 
-@register_experiment("dlp-cnn/section-5-c")
+@register_experiment("dlp-cnn/section-5-c", alone=True)
 def plan_section_5_c(setup: Setup) -> list[Run]:
     """One run, which alternates between the two losses."""
     if "basic" not in setup.roles:
