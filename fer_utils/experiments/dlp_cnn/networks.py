@@ -181,7 +181,7 @@ def train_network(
     settings = FitSettings(
         steps=recipe.iterations, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate, momentum=recipe.momentum,
         milestones=tuple(recipe.milestones), gamma=recipe.gamma, weight_decay=recipe.weight_decay,
-        last_weight_decay=recipe.last_weight_decay, seed=seed,
+        last_weight_decay=recipe.last_weight_decay, seed=seed, precision="float32",  # Caffe's, and the same on every machine
         metric_weight=0.0 if watched is None else recipe.weight if weight is None else weight,
     )
     history = fit(model, train, settings, metric_loss=watched, checkpoint=task.workdir / "training.safetensors", progress=False)

@@ -207,7 +207,9 @@ def measure_time(task: Task, recipe: dict[str, Any]) -> list[Outcome]:
         for method in RIVALS:
             model = build_network(method, settings, 0, len(train.classes))
             loss = make_loss(method, model, train, settings, settings.neighbours)
-            options = FitSettings(steps=settings.trial_iterations, batch_size=settings.batch_size, metric_weight=settings.weight)
+            options = FitSettings(
+                steps=settings.trial_iterations, batch_size=settings.batch_size, metric_weight=settings.weight, precision="float32"
+            )
             seconds = fit(model, train, options, metric_loss=loss, progress=False).seconds
             if trial:  # the first is to warm up
                 times[method].append(1000 * seconds / settings.trial_iterations)
