@@ -242,11 +242,14 @@ class Setup:
     profile : Profile
     dataset : str
     seeds : tuple of int
+    asked : bool
+        Whether somebody asked for this many seeds; else an experiment may run some of its rows with fewer.
     """
 
     profile: Profile
     dataset: str
     seeds: tuple[int, ...]
+    asked: bool = False
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -294,7 +297,7 @@ class Experiment:
         count = self.seeds.get(chosen, SEEDS[chosen]) if seeds is None else seeds
         if count < 1:
             raise ValueError(f"{self.id}: seeds must be 1 or more, got {count}")
-        runs = list(self.plan_runs(Setup(chosen, dataset, tuple(range(count)))))
+        runs = list(self.plan_runs(Setup(chosen, dataset, tuple(range(count)), asked=seeds is not None)))
         seen = set()
         for run in runs:
             if (run.name, run.seed) in seen:
