@@ -47,7 +47,7 @@ _MANY = 1000
 
 
 class DataError(ValueError):
-    """A dataset on disk is not what its layout promises. The message names the file, the line if any, and what was expected."""
+    """A dataset or checkpoint on disk is not what its layout promises. The message names the file, the line if any, what was expected."""
 
     @classmethod
     def at(cls, where: object, problem: object, expected: str, *, line: int | None = None) -> Self:

@@ -103,7 +103,8 @@ class EmbeddingLoss(nn.Module):
         Raises
         ------
         ValueError
-            If a shape, a type or a label does not fit, or if ``indices`` are the pairs of a miner, which no loss here can use.
+            If a shape, a type or a label does not fit, or if ``indices`` are a miner's tuple, which only
+            :class:`~fer_utils.losses.contrastive.ContrastiveLoss` can use.
         """
         labels = self._check(embeddings, labels, indices)
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -116,7 +117,8 @@ class EmbeddingLoss(nn.Module):
             if value is None and name == "indices":
                 continue
             if not isinstance(value, torch.Tensor):
-                raise ValueError(f"{name} must be a tensor [B], got {type(value).__name__}; pairs from a miner are not used here")
+                hint = "; of the losses here only ContrastiveLoss takes a miner's tuple" if name == "indices" else ""
+                raise ValueError(f"{name} must be a tensor [B], got {type(value).__name__}{hint}")
             if value.shape != (len(embeddings),) or value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
                 raise ValueError(f"{name} must be {len(embeddings)} integers, one an embedding, got {value.dtype} {list(value.shape)}")
         return labels.to(embeddings.device, torch.int64)

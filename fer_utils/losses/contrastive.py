@@ -15,6 +15,8 @@ class ContrastiveLoss(EmbeddingLoss):
 
     ``d^2 / 2`` for two samples of one class, ``max(0, margin - d)^2 / 2`` for two classes, with ``d`` the Euclidean distance.
 
+    In place of its own pairs it takes those of a miner of pytorch-metric-learning, and pairs with the memory of its ``CrossBatchMemory``.
+
     Parameters
     ----------
     margin : float
@@ -27,8 +29,9 @@ class ContrastiveLoss(EmbeddingLoss):
 
     Notes
     -----
-    Pairs are formed within a process. A batch without a pair has loss 0. Two samples of different classes at the same place have no
-    direction to part in: their loss is ``margin^2 / 2``, their gradient 0.
+    Pairs are formed within a process. A miner's pairs are taken as they come; one that comes twice counts twice. A batch without a pair
+    has loss 0. Two samples of different classes at the same place have no direction to part in: their loss is ``margin^2 / 2``, their
+    gradient 0.
     """
 
     def __init__(self, *, margin: float = 10.0, pairs: str = "all", reduction: str = "mean") -> None:
@@ -42,6 +45,58 @@ class ContrastiveLoss(EmbeddingLoss):
         """Options, for ``print``."""
         return f"margin={self.margin:g}, pairs={self.pairs!r}, reduction={self.reduction!r}"
 
+    def forward(
+        self,
+        embeddings: torch.Tensor,
+        labels: torch.Tensor,
+        indices: torch.Tensor | tuple[torch.Tensor, ...] | None = None,
+        ref_emb: torch.Tensor | None = None,
+        ref_labels: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The loss of a batch; the arguments come in the order of pytorch-metric-learning.
+
+        Parameters
+        ----------
+        embeddings : float ``[B, D]``
+        labels : integer ``[B]``
+        indices : tuple of int64 tensors, optional
+            Pairs from a miner, whatever ``pairs`` says: ``(anchors, positives, anchors, negatives)``, or triplets
+            ``(anchors, positives, negatives)``, each of which gives two pairs. Anchors count rows of ``embeddings``, the others those of
+            ``ref_emb``. A tensor ``[B]``, which samples of the training set these are, makes no difference.
+        ref_emb : float ``[R, D]``, optional
+            The other ends of all pairs; ``embeddings`` by default. Without a miner each embedding is paired with each of these.
+        ref_labels : integer ``[R]``
+            Needed with ``ref_emb``.
+
+        Returns
+        -------
+        float32 scalar
+            float64 if the embeddings are.
+
+        Raises
+        ------
+        ValueError
+            If a shape, a type or an index does not fit, or if ``pairs`` is ``"halves"`` and there is ``ref_emb`` without a miner.
+        """
+        mined = isinstance(indices, tuple | list)
+        if ref_emb is None and not mined:
+            return super().forward(embeddings, labels, indices)
+        labels = self._check(embeddings, labels, None if mined else indices)
+        if ref_emb is None:
+            ref_emb = embeddings
+        elif ref_labels is None or ref_emb.shape != (len(ref_labels), embeddings.shape[1]):
+            given = f"{list(ref_emb.shape)} with {'none' if ref_labels is None else list(ref_labels.shape)}"
+            raise ValueError(f"ref_emb must be [R, {embeddings.shape[1]}] with ref_labels [R], got {given}")
+        elif self.pairs == "halves" and not mined:
+            raise ValueError("pairs='halves' are two halves of one batch; with ref_emb use pairs='all' or a miner")
+        with torch.autocast(embeddings.device.type, enabled=False):
+            anchors = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+            distances = torch.cdist(anchors, ref_emb.to(anchors), compute_mode="donot_use_mm_for_euclid_dist")  # [B, R]
+            if mined:
+                rows, columns, same = _read_pairs(indices, distances)
+                return self._value(distances[rows, columns], same)
+            return self._value(distances, labels[:, None] == ref_labels.to(labels))
+
     def _loss(self, embeddings: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor | None) -> torch.Tensor:
         count = len(labels)
         if self.pairs == "halves":
@@ -52,5 +107,24 @@ class ContrastiveLoss(EmbeddingLoss):
         else:
             first, second = labels[torch.triu_indices(count, count, 1, device=labels.device)]
             distances = pdist(embeddings)  # the pairs in this order
-        gaps = torch.where(first == second, distances, (self.margin - distances).relu())
-        return self._reduce(gaps.square() / 2)
+        return self._value(distances, first == second)
+
+    def _value(self, distances: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
+        return self._reduce(torch.where(same, distances, (self.margin - distances).relu()).square() / 2)
+
+
+def _read_pairs(indices: tuple[torch.Tensor, ...], distances: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows and columns of a miner's pairs, and which of them are of one class."""
+    expected = "must be (anchors, positives, anchors, negatives) or (anchors, positives, negatives), integers [P]"
+    for part in indices:
+        if not isinstance(part, torch.Tensor) or part.ndim != 1 or part.is_floating_point() or part.dtype == torch.bool:
+            raise ValueError(f"a miner's tuple {expected}, got {part!r} in it")
+    lengths = [len(part) for part in indices]
+    if len(indices) not in (3, 4) or lengths[0] != lengths[1] or lengths[-2 if len(indices) == 4 else 0] != lengths[-1]:
+        raise ValueError(f"a miner's tuple {expected}, got {len(indices)} of {', '.join(map(str, lengths))}")
+    anchors, positives, others, negatives = indices if len(indices) == 4 else (*indices[:2], indices[0], indices[2])
+    rows, columns = (torch.cat(ends).to(distances.device, torch.int64) for ends in ((anchors, others), (positives, negatives)))
+    for name, places, count in (("anchors", rows, distances.shape[0]), ("positives and negatives", columns, distances.shape[1])):
+        if len(places) and (places.min() < 0 or places.max() >= count):
+            raise ValueError(f"a miner's {name} must be 0 to {count - 1}, got {int(places.min())} to {int(places.max())}")
+    return rows, columns, torch.arange(len(rows), device=rows.device) < len(anchors)

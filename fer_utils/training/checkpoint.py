@@ -1,13 +1,14 @@
 """Networks on disk: a finished one to ship, and the whole state of a training that may be killed.
 
 Both are one safetensors file, which holds plain tensors and text and cannot run code. A file is written under a temporary name and then
-renamed: one that exists is whole.
+renamed: one that exists is whole. A checksum of all that it holds shows whether it was damaged since.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..datasets.base import DataError
 from ..files import replace_whole
 from ..models import FaceModel, build_model
 
-__all__ = ["load_checkpoint", "read_state", "save_checkpoint", "write_state"]
+__all__ = ["checksum", "load_checkpoint", "read_state", "save_checkpoint", "write_state"]
 
-_MODEL, _STATE = "fer_utils model 1", "fer_utils training 1"
+_MODEL, _STATE = "fer_utils model 1", "fer_utils training 2"
 
 
 def save_checkpoint(
@@ -57,6 +59,8 @@ def _halve(tensor: torch.Tensor) -> torch.Tensor:
 def load_checkpoint(path: str | os.PathLike[str]) -> tuple[FaceModel, dict[str, Any]]:
     """Read a network that :func:`save_checkpoint` wrote.
 
+    Files from before checksums were stored are read without that check.
+
     Returns
     -------
     FaceModel
@@ -66,8 +70,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[FaceModel, dict[str, 
 
     Raises
     ------
-    ValueError
-        If the file is missing, damaged or something else, or does not fit the network that it names.
+    DataError
+        A ``ValueError``: if the file is missing, damaged or something else, or does not fit the network that it names.
     """
     path = Path(path)
     tensors, content = _read(path, _MODEL)
@@ -75,7 +79,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[FaceModel, dict[str, 
         model = build_model(**content["model"])
         model.load_state_dict(tensors)  # copies, and so converts to float32
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: does not fit the network that it names ({error}); expected a file of save_checkpoint") from error
+        raise DataError.at(path, f"does not fit the network that it names ({error})", "a file of save_checkpoint") from error
     return model.eval(), content["provenance"]
 
 
@@ -85,28 +89,43 @@ def write_state(path: Path, tensors: Mapping[str, torch.Tensor], content: Mappin
 
 
 def read_state(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read what :func:`write_state` wrote. Raises ``ValueError`` for anything else."""
+    """Read what :func:`write_state` wrote. Raises ``DataError`` for anything else."""
     return _read(path, _STATE)
 
 
+def checksum(tensors: Mapping[str, torch.Tensor], text: str = "") -> str:
+    """CRC-32 of a text and of names, types, shapes and values, in whatever order of memory and on whatever device: 8 hex digits."""
+    found = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        found = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), found)
+        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), found)
+    return f"{found:08x}"
+
+
 def _write(path: Path, tensors: Mapping[str, torch.Tensor], kind: str, content: Mapping[str, Any]) -> None:
-    metadata = {"kind": kind, "content": json.dumps(content, sort_keys=True)}
+    tensors, text = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, json.dumps(content, sort_keys=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replace_whole(path, sync=True) as partial:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata)
+        save_file(tensors, partial, {"kind": kind, "content": text, "checksum": checksum(tensors, text)})
 
 
 def _read(path: Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     expected = f"a safetensors file of kind {kind!r}"
     if not path.is_file():
-        raise ValueError(f"{path}: not found; expected {expected}")
+        raise DataError.at(path, "is a folder" if path.is_dir() else "not found", expected)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("kind") != kind:
-                raise ValueError(f"{path}: of kind {metadata.get('kind')!r}; expected {expected}")
+                raise DataError.at(path, f"of kind {metadata.get('kind')!r}", expected)
             # a copy: the file may be replaced while its memory is mapped
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-            return tensors, json.loads(metadata["content"])
+        found = checksum(tensors, metadata["content"])
+        # networks that were shipped before there were checksums have none
+        stored = metadata.get("checksum", found) if kind == _MODEL else metadata["checksum"]
+        if stored != found:
+            raise DataError.at(path, f"damaged (its checksum is {found})", f"{expected} with the checksum {stored}")
+        return tensors, json.loads(metadata["content"])
     except (SafetensorError, OSError, RuntimeError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); expected {expected}") from error
+        raise DataError.at(path, f"cannot be read ({error})", expected) from error

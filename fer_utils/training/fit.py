@@ -13,8 +13,9 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,11 +26,11 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from ..augment import random_crop, random_flip
-from ..datasets.base import FaceDataset
+from ..datasets.base import DataError, FaceDataset
 from ..metrics import compute_metric, count_confusions
 from ..models import FaceModel
 from ..splits import validation_split
-from .checkpoint import read_state, write_state
+from .checkpoint import checksum, read_state, write_state
 from .features import has_bfloat16, prepare_images, run_batches, scale_pixels
 
 if TYPE_CHECKING:
@@ -61,6 +62,12 @@ class MetricLoss(Protocol):
         If ``forward`` has an argument ``indices``, it also gets the positions int64 ``[B]`` of the samples in the faces trained on.
         """
         ...
+
+
+def _check_integer(name: str, value: Any) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise ValueError(f"{name} must be {'integers' if name == 'milestones' else 'an integer'}, got {value!r}")
+    return int(value)
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ class FitSettings:
     Raises
     ------
     ValueError
-        If a value is out of range.
+        If a value is out of range, or no integer where one is needed.
     """
 
     steps: int = 20_000
@@ -124,7 +131,13 @@ class FitSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "milestones", tuple(self.milestones))
+        if not isinstance(self.milestones, Iterable):
+            raise ValueError(f"milestones must be several integers, such as ({self.milestones},), got {self.milestones!r}")
+        # integers of NumPy become Python's, which JSON can hold
+        object.__setattr__(self, "milestones", tuple(_check_integer("milestones", value) for value in self.milestones))
+        for name in ("steps", "batch_size", "validate_every", "patience", "seed"):
+            if name != "patience" or self.patience is not None:
+                object.__setattr__(self, name, _check_integer(name, getattr(self, name)))
         for name, options in (("optimizer", _OPTIMIZERS), ("precision", _PRECISIONS), ("monitor", _MONITORS)):
             if getattr(self, name) not in options:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {getattr(self, name)!r}")
@@ -373,7 +386,8 @@ class _Run:
         for name in sorted({*before, *self.made_for}):
             if before.get(name) != self.made_for.get(name):
                 change = f"{name} was {before.get(name)!r} and is now {self.made_for.get(name)!r}"
-                raise ValueError(f"{path}: of another training ({change}); expected a checkpoint of this one; delete it to start anew")
+                expected = "the call that made it, with its network built anew; delete it to train from the start"
+                raise DataError.at(path, f"of another training ({change})", expected)
         parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "best": {}, "metric_loss": {}, "optimizer": {}}
         for name, value in tensors.items():
             part, _, rest = name.partition(".")
@@ -384,7 +398,7 @@ class _Run:
             if self.metric_loss is not None:
                 self.metric_loss.load_state_dict(parts["metric_loss"])
         except RuntimeError as error:
-            raise ValueError(f"{path}: does not fit ({error})") from error
+            raise DataError.at(path, f"does not fit ({error})", "a checkpoint of this network and loss") from error
         self.best = parts["best"]
         self._load_optimizer(parts["optimizer"])
         self.losses.copy_(tensors["losses"])
@@ -433,7 +447,8 @@ def fit(
         ``faces``; those held back for validation never come.
     checkpoint : path, optional
         A file that holds the state of the training (``.safetensors``). Where it exists the training goes on from there; a finished one
-        only gives back its weights.
+        only gives back its weights. ``model`` must come as it came the first time, built anew even after an interrupted call: with the
+        same weights, and the same ones frozen. What ``metric_loss`` comes with does not matter; its state is in the file.
     checkpoint_seconds : float
         How often to write it; 0: after every step.
     accelerator : accelerate.Accelerator, optional
@@ -448,8 +463,9 @@ def fit(
     Raises
     ------
     ValueError
-        If ``faces`` hold a part of the owners' other than ``"train"``, or do not fit the network; if the checkpoint is of another
-        training, or damaged; or if the processes cannot share a batch.
+        If ``faces`` hold a part of the owners' other than ``"train"``, or do not fit the network, or if the processes cannot share a batch.
+    DataError
+        A ``ValueError``: if the checkpoint is of another training, damaged, or a folder.
     ArithmeticError
         If the loss is no longer finite.
 
@@ -518,11 +534,18 @@ def _check_faces(model: FaceModel, faces: FaceDataset) -> None:
 def _describe(run: _Run, faces: FaceDataset) -> dict[str, Any]:
     """What a checkpoint belongs to, as JSON gives it back."""
     content = zlib.crc32(np.ascontiguousarray(run.images[:, :1].numpy()), zlib.crc32(faces.labels.tobytes()))
+    start = [f"checksum {checksum(run.model.state_dict())}"]
+    if run.accelerator.num_processes > 1:
+        from accelerate.utils import broadcast_object_list
+
+        broadcast_object_list(start)  # all start from the first process's weights
     described = {
         **asdict(run.settings), "precision": run.precision,
         "model": run.model.name, **{f"model's {name}": value for name, value in run.model.settings.items()},
         "faces": f"{faces.name}, {len(faces)}, {content:08x}",
         "augment": getattr(run.augment, "__qualname__", type(run.augment).__name__),
         "metric_loss": None if run.metric_loss is None else repr(run.metric_loss),
+        "model's frozen parameters": [name for name, parameter in run.model.named_parameters() if not parameter.requires_grad],
+        "weights at the start": start[0],
     }
     return json.loads(json.dumps(described))

@@ -67,7 +67,7 @@ def centred(request: pytest.FixtureRequest) -> str:
 
 def test_one_call_serves_all(name: str) -> None:
     embeddings, labels, indices = sample()
-    value = make(name)(embeddings, labels, None)  # a trainer of pytorch-metric-learning without a miner
+    value = make(name)(embeddings, labels)
     assert value.shape == () and value.dtype == torch.float32 and value > 0
     if name != "batch":
         same = name != "bank"
@@ -84,7 +84,6 @@ def test_one_call_serves_all(name: str) -> None:
         (lambda e, y: (e, y.float()), "labels must be 10 integers"),
         (lambda e, y: (e, y.bool()), "labels must be 10 integers"),
         (lambda e, y: (e, y.tolist()), r"labels must be a tensor \[B\], got list"),
-        (lambda e, y: (e, y, (y, y, y)), "indices must be a tensor .* pairs from a miner"),
         (lambda e, y: (e, y, y[1:]), "indices must be 10 integers"),
     ],
 )

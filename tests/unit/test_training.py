@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fer_utils.augment import center_crop
-from fer_utils.datasets.base import FaceDataset
+from fer_utils.datasets.base import DataError, FaceDataset
 from fer_utils.losses import CenterLoss, LocalityPreservingLoss
 from fer_utils.models import build_model
 from fer_utils.splits import validation_split
@@ -368,7 +369,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, name, changes):
             with pytest.raises(Interrupt):
                 fit(model, faces, settings, augment=augment, **options)
             assert len(saved_losses(options["checkpoint"])) == stop
-            model = make_model(name, seed=7)  # whatever it starts from
+            model = make_model(name)
             options["metric_loss"] = loss = Pull(faces, model.embedding_size)
         history = fit(model, faces, settings, **options)
         results.append((weights(model), weights(loss), history))
@@ -383,13 +384,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, name, changes):
 def test_the_books_losses_resume_too(tmp_path, kind):
     faces, settings = make_faces(), FitSettings(**{**QUICK, "metric_weight": 0.01, "validation_share": 0.25, "validate_every": 5})
     path, finals = tmp_path / "run.safetensors", []
-
-    def stop(images, generator, size):
-        if len(saved_losses(path)) == 7:
-            raise Interrupt
-        return crop_and_flip(images, generator, size)
-
-    stop.__qualname__ = "crop_and_flip"
+    stop = interrupt_after(path, 7)
     for resumed in (False, True):
         torch.manual_seed(0)
         model = make_model()
@@ -401,11 +396,24 @@ def test_the_books_losses_resume_too(tmp_path, kind):
         if resumed:
             with pytest.raises(Interrupt):
                 fit(model, faces, settings, augment=stop, metric_loss=loss, checkpoint=path, checkpoint_seconds=0)
+            model = make_model()
             loss.load_state_dict(before)
         fit(model, faces, settings, metric_loss=loss, checkpoint=path if resumed else None)
         finals.append((weights(model), weights(loss)))
         assert not same(finals[-1][1], before), "the loss has learnt"
     assert same(finals[0][0], finals[1][0]) and same(finals[0][1], finals[1][1])
+
+
+def interrupt_after(path, steps: int):
+    """An augmentation that stops a run once its checkpoint holds so many steps."""
+
+    def stop(images, generator, size):
+        if len(saved_losses(path)) == steps:
+            raise Interrupt
+        return crop_and_flip(images, generator, size)
+
+    stop.__qualname__ = "crop_and_flip"
+    return stop
 
 
 def saved_losses(path) -> list[float]:
@@ -418,7 +426,7 @@ def saved_losses(path) -> list[float]:
 
 def test_a_finished_run_only_gives_back_its_weights(tmp_path):
     faces, path = make_faces(), tmp_path / "run.safetensors"
-    first, second = make_model(), make_model(seed=5)
+    first, second = make_model(), make_model()
     history = fit(first, faces, FitSettings(**QUICK), checkpoint=path)
     stamp = path.stat().st_mtime_ns
 
@@ -432,20 +440,52 @@ def test_a_finished_run_only_gives_back_its_weights(tmp_path):
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
-    path = tmp_path / "run.safetensors"
+    path, frozen = tmp_path / "run.safetensors", make_model()
     fit(make_model(), make_faces(), FitSettings(**QUICK), checkpoint=path)
+    frozen.body.requires_grad_(False)
     cases = [
         (make_model(), make_faces(), {"learning_rate": 0.1}, "learning_rate was 0.01 and is now 0.1"),
         (make_model(width=0.05), make_faces(), {}, "model's width was 0.04 and is now 0.05"),
         (make_model(), make_faces(seed=1), {}, "faces was 'bars, 120, .*' and is now 'bars, 120, .*'"),
         (make_model(), make_faces(), {"steps": 13}, "steps was 12 and is now 13"),
+        (make_model(seed=99), make_faces(), {}, r"weights at the start was 'checksum \w{8}' and is now 'checksum \w{8}'"),
+        (frozen, make_faces(), {}, r"model's frozen parameters was \[\] and is now \['body.0.weight', .*\]"),
     ]
     for model, faces, changes, message in cases:
-        with pytest.raises(ValueError, match=rf"run.safetensors: of another training \({message}\); .* delete it to start anew"):
+        with pytest.raises(DataError, match=rf"run.safetensors: of another training \({message}\); .* delete it to train from the start"):
             fit(model, faces, FitSettings(**{**QUICK, **changes}), checkpoint=path)
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"run.safetensors: cannot be read"):
+    with pytest.raises(DataError, match=r"run.safetensors: cannot be read"):
         fit(make_model(), make_faces(), FitSettings(**QUICK), checkpoint=path)
+    with pytest.raises(DataError, match=rf"{tmp_path.name}: is a folder; expected a safetensors file"):
+        fit(make_model(), make_faces(), FitSettings(**QUICK), checkpoint=tmp_path)
+
+
+def test_a_frozen_network_resumes(tmp_path):
+    path, finals = tmp_path / "run.safetensors", []
+    for options in ({}, {"augment": interrupt_after(path, 5), "checkpoint": path, "checkpoint_seconds": 0}, {"checkpoint": path}):
+        model = make_model()
+        model.body.requires_grad_(False)
+        with pytest.raises(Interrupt) if "augment" in options else nullcontext():
+            fit(model, make_faces(), FitSettings(**QUICK), **options)
+        finals.append(weights(model))
+    assert same(finals[0], finals[2]) and not same(finals[0], finals[1])
+
+
+@pytest.mark.parametrize("kind", ["training", "network"])
+def test_a_flipped_byte_is_noticed(tmp_path, kind):
+    path, faces = tmp_path / "run.safetensors", make_faces()
+    if kind == "training":
+        fit(make_model(), faces, FitSettings(**QUICK), checkpoint=path)
+    else:
+        save_checkpoint(make_model(), path, provenance={"steps": 12})
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    step = whole.index(b"12", whole.index(b"step"))
+    for place in (step, header, (header + len(whole)) // 2, len(whole) - 1):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with pytest.raises(DataError, match=r"run.safetensors: damaged \(its checksum is \w{8}\); expected .* with the checksum \w{8}"):
+            fit(make_model(), faces, FitSettings(**QUICK), checkpoint=path) if kind == "training" else load_checkpoint(path)
 
 
 def test_leftovers_of_killed_writes_are_removed(tmp_path):
@@ -467,11 +507,23 @@ def test_leftovers_of_killed_writes_are_removed(tmp_path):
         ({"learning_rate": -1.0}, "learning_rate must be finite and not below 0"), ({"momentum": 1.0}, "momentum must be at least 0"),
         ({"validation_share": 1.0}, "validation_share must be"), ({"patience": 2}, "patience needs a validation_share"),
         ({"metric_weight": math.nan}, "metric_weight must be finite"),
+        ({"steps": 2.5}, "steps must be an integer, got 2.5"), ({"batch_size": 16.0}, "batch_size must be an integer, got 16.0"),
+        ({"seed": 1.5}, "seed must be an integer, got 1.5"), ({"steps": None}, "steps must be an integer, got None"),
+        ({"validate_every": "7"}, "validate_every must be an integer, got '7'"),
+        ({"patience": 1.5}, "patience must be an integer, got 1.5"),
+        ({"milestones": 5}, r"milestones must be several integers, such as \(5,\), got 5"),
+        ({"milestones": (1.5,)}, "milestones must be integers, got 1.5"),
     ],
 )
 def test_wrong_settings(changes, message):
     with pytest.raises(ValueError, match=message):
         FitSettings(**changes)
+
+
+def test_settings_take_integers_of_numpy(tmp_path):
+    numbers = FitSettings(steps=np.int64(2), batch_size=np.int32(16), milestones=np.array([1]), seed=np.uint8(1), precision="float32")
+    assert numbers == FitSettings(steps=2, batch_size=16, milestones=(1,), seed=1, precision="float32")
+    fit(make_model(), make_faces(), numbers, checkpoint=tmp_path / "run.safetensors")
 
 
 def test_faces_that_do_not_fit():
@@ -579,7 +631,7 @@ def test_the_books_network_is_small_enough_to_ship(tmp_path):
 def test_files_that_are_no_networks(tmp_path):
     path = tmp_path / "run.safetensors"
     fit(make_model(), make_faces(), FitSettings(**QUICK), checkpoint=path)
-    with pytest.raises(ValueError, match=r"run.safetensors: of kind 'fer_utils training 1'; expected .* kind 'fer_utils model 1'"):
+    with pytest.raises(ValueError, match=r"run.safetensors: of kind 'fer_utils training 2'; expected .* kind 'fer_utils model 1'"):
         load_checkpoint(path)
     with pytest.raises(ValueError, match=r"nowhere.safetensors: not found"):
         load_checkpoint(tmp_path / "nowhere.safetensors")

@@ -114,10 +114,11 @@ from test_training_processes import Pull, SHARED, make_faces
 from fer_utils.models import build_model
 from fer_utils.training import fit
 torch.set_num_threads(1)
-model = build_model("base_dcnn", seed=1, num_classes=3, width=0.05, input_size=24)
-loss = Pull(model.embedding_size)
-loss.point.data += int(os.environ["RANK"])  # the first process's counts
-history = fit(model, make_faces(), SHARED, metric_loss=loss)
+for again in (False, True):  # a finished training only gives back its weights
+    model = build_model("base_dcnn", seed=1 + int(os.environ["RANK"]), num_classes=3, width=0.05, input_size=24)
+    loss = Pull(model.embedding_size)
+    loss.point.data += int(os.environ["RANK"])  # the first process's counts, and its network
+    history = fit(model, make_faces(), SHARED, metric_loss=loss, checkpoint={out!r} + ".safetensors")
 state = PartialState()
 weights = torch.cat([p.detach().flatten() for p in (*model.parameters(), loss.point)]).tolist()
 result = dict(count=state.num_processes, losses=history.losses.tolist(), validations=history.validations, weights=weights)
