@@ -17,6 +17,8 @@ class Crowd(Recipe):
 
     Attributes
     ----------
+    parts : int
+        The two starts are compared on each of so many disjoint parts of the faces. Not in the paper.
     faces : int, optional
         Only the first so many.
     tolerance : float
@@ -27,6 +29,7 @@ class Crowd(Recipe):
 
     tolerance: float = 1e-6
     max_iterations: int = 3_000
+    parts: int = 10
     faces: int | None = scale(None)
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {Profile.SMOKE: {"faces": 60}, Profile.BOOK: {"faces": None}}
