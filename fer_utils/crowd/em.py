@@ -317,9 +317,9 @@ class ReliabilityEM(BaseEstimator):
 
         It departs from the letter here:
 
-        - The entropy is over classes, not summed over annotators. ``init="summed entropy"`` is the sum; disputed faces then start so
-          clear that the first plain step in ``alpha`` makes nearly everybody unreliable, and the fit stays there. With Newton steps it
-          ends where the others end.
+        - The entropy is over classes, not summed over annotators. ``init="summed entropy"`` is the sum. With forty votes a face,
+          disputed faces then start so clear that the first plain step in ``alpha`` makes everybody unreliable, and the fit stays
+          there; with Newton steps it ends where the others end.
         - A unanimous face starts at a clarity of 0.01, as the paper's 0 is not above 0.
         - The first E-step overwrites the majority labels, so they have no effect.
         - ``Q`` is divided by its sum over the classes, so that it is a distribution; with equal priors it is the printed product else.

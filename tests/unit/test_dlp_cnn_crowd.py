@@ -16,6 +16,7 @@ def shipped():
         pytest.skip("the faces have not been rendered")
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_the_crowd_is_measured_and_judged(shipped, tmp_path):
     assert run_experiment("dlp-cnn/algorithm-1", "smoke", "facsynth", data=tmp_path) == 2
     runs = Ledger("dlp-cnn/algorithm-1", "smoke", "facsynth", tmp_path).runs
@@ -34,16 +35,15 @@ def test_the_crowd_is_measured_and_judged(shipped, tmp_path):
     assert run_experiment("dlp-cnn/algorithm-1", "smoke", "facsynth", data=tmp_path) == 0, "nothing is run twice"
 
 
-def test_starts_are_compared_on_each_part_of_the_faces(shipped, tmp_path):
-    run_experiment("dlp-cnn/algorithm-1", "smoke", "facsynth", seeds=3, data=tmp_path)
-    runs = Ledger("dlp-cnn/algorithm-1", "smoke", "facsynth", tmp_path).runs[1:]
+def test_starts_are_compared_part_by_part():
+    runs = [run for run in Ledger("dlp-cnn/algorithm-1", "book", "facsynth").runs if run["name"] == "starts"]
     counts = [{outcome["row"]: outcome["metrics"]["iterations"] for outcome in run["outcomes"]} for run in runs]
-    assert len({tuple(count.values()) for count in counts}) == 3, "other faces, other climbs"
+    assert len({tuple(count.values()) for count in counts}) == 10, "other faces, other climbs"
     gains = np.array([count["Gaussian prior"] - count["entropy"] for count in counts])
-    (estimate,) = judge_claim("dlp-cnn/em-starts-better", "smoke", "facsynth", data=tmp_path).estimates
-    assert estimate.seeds == 3 and estimate.test_error == 0
+    (estimate,) = judge_claim("dlp-cnn/em-starts-better", "book", "facsynth").estimates
+    assert estimate.seeds == 10 and estimate.test_error == 0
     assert estimate.value == pytest.approx(gains.mean())
-    assert estimate.seed_error == pytest.approx(gains.std(ddof=1) / np.sqrt(3)), "the spread of the differences, part by part"
+    assert estimate.seed_error == pytest.approx(gains.std(ddof=1) / np.sqrt(10)), "the spread of the differences"
 
 
 def test_there_are_as_many_runs_as_parts():
