@@ -384,7 +384,8 @@ class ReliabilityEM(BaseEstimator):
         ----------
         path : path
             A ``.csv`` or ``.parquet`` file, or a folder of ``.parquet`` files, with the columns ``task``, ``worker``, ``label``. In a
-            csv everything is text: codes keep their leading zeros, and classes are ``"1"``, ``"2"``.
+            csv everything is text: codes keep their leading zeros, classes are ``"1"``, ``"2"``, blanks around a value do not count,
+            and ``NaN``, ``NA``, ``None`` and the like are no value.
         chunk_rows : int
             Votes a chunk, about.
         scheduler : str or distributed.Client, optional
@@ -398,7 +399,8 @@ class ReliabilityEM(BaseEstimator):
         Raises
         ------
         DataError
-            If the file is missing, is no such table, or has a row without a value; also for what :meth:`fit` refuses.
+            If the file is missing, is no such table, or has a row without a value; also for votes that :meth:`fit` refuses. It is a
+            ``ValueError``, as is what comes of a parameter out of range.
         ImportError
             If a scheduler is given and ``distributed`` is not installed.
         """
