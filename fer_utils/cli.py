@@ -294,8 +294,13 @@ def ledger(
 @crowd.command("fit")
 def fit_crowd(
     votes: Annotated[Path, typer.Argument(help="A .csv or .parquet table, or a folder of .parquet, with columns task, worker, label.")],
-    out: Annotated[Path, typer.Option(help="The labels to write (.csv or .parquet): task, label, p_<class>, beta (clarity).")],
-    workers: Annotated[Path | None, typer.Option(help="The annotators to write (.csv or .parquet): worker, alpha (reliability).")] = None,
+    out: Annotated[
+        Path, typer.Option(help="The labels to write (.csv or .parquet; replaced if it is there): task, label, p_<class>, beta (clarity).")
+    ],
+    workers: Annotated[
+        Path | None,
+        typer.Option(help="The annotators to write (.csv or .parquet; replaced if it is there): worker, alpha (reliability)."),
+    ] = None,
     classes: Annotated[str | None, typer.Option(help="All classes, comma-separated, where some may have no vote.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="A running Dask scheduler, tcp://host:port.")] = None,
     chunk_rows: Annotated[int, typer.Option(help="Votes that are in memory at a time, about.", min=1)] = 2**20,
@@ -304,9 +309,13 @@ def fit_crowd(
     from .crowd import ReliabilityEM
 
     for path in filter(None, (out, workers)):
-        if path.suffix not in (".csv", ".parquet") or not path.parent.is_dir() or path.resolve() == votes.resolve():
-            raise _fail(f"cannot write {path}; expected a .csv or .parquet other than the votes, in a folder that is there")
-    known: list[str] | list[int] | None = [name.strip() for name in classes.split(",")] if classes else None
+        if path.suffix not in (".csv", ".parquet") or not path.parent.is_dir() or path.resolve() == votes.resolve() or path.is_dir():
+            raise _fail(f"cannot write {path}; expected a .csv or .parquet file other than the votes, in a folder that is there")
+    if workers is not None and workers.resolve() == out.resolve():
+        raise _fail(f"cannot write {out} twice; expected another file after --workers than after --out")
+    known: list[str] | list[int] | None = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
+    if known == []:
+        raise _fail(f"--classes names none, got {classes!r}; expected names with commas between them, such as 1,2,3")
     if known and votes.suffix != ".csv" and all(name.isdecimal() for name in known):
         known = [int(name) for name in known]
     model = ReliabilityEM(classes=known)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.dataset
 
@@ -160,6 +161,7 @@ def _chunk_path(folder: Path, number: int) -> Path:
 # -- from a table to chunks -----------------------------------------------------------------------------------------------
 
 _EXPECTED = f"a .csv or .parquet table with the columns {', '.join(COLUMNS)}"
+_NONE = ("", "NaN", "nan", "NA", "N/A", "null", "NULL", "None", "<NA>")  # what programs write into a csv where there is nothing
 _MARK = ".ferbook-crowd"  # in a scratch folder that is ours to remove
 _VOTE = np.dtype([("task", "<i4"), ("worker", "<i4"), ("label", "<i2")])
 
@@ -228,7 +230,7 @@ def _clear(folder: Path) -> None:
 
 def _open_table(path: Path) -> pyarrow.dataset.FileSystemDataset:
     if path.suffix == ".csv":
-        text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()), strings_can_be_null=True, null_values=[""])
+        text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()))
         kind: Any = pyarrow.dataset.CsvFileFormat(convert_options=text)
     elif path.suffix == ".parquet" or path.is_dir():
         kind = "parquet"
@@ -263,7 +265,7 @@ def _cut_table(
                 counts[column] = more
     if not len(counts["task"]):
         raise DataError.at(path, "no votes", _EXPECTED)
-    known = encode_classes(list(codes["label"]), classes)
+    known = encode_classes(list(codes["label"]), classes, path)
     place = known.get_indexer(pd.Index(list(codes["label"])))
     if len(known) > np.iinfo(_VOTE["label"]).max:
         raise DataError.at(path, f"{len(known):,} classes", "fewer than 32,768")
@@ -302,7 +304,8 @@ def _cut_table(
 
 def _number(table: pyarrow.dataset.FileSystemDataset, path: Path, codes: dict[str, dict[Hashable, int]]) -> Iterator[np.ndarray]:
     """Read a table in batches and number its values, adding to ``codes`` as they come."""
-    rows = 0
+    rows, text = 0, isinstance(table.format, pyarrow.dataset.CsvFileFormat)
+    expected = "a task, a worker and a label in each row" + (f" (blanks and {', '.join(_NONE[1:])} count as none)" if text else "")
     try:
         for batch in table.to_batches(columns=list(COLUMNS), batch_size=2**16, batch_readahead=2, fragment_readahead=1):
             votes = np.empty(len(batch), dtype=_VOTE)
@@ -310,10 +313,14 @@ def _number(table: pyarrow.dataset.FileSystemDataset, path: Path, codes: dict[st
                 values = batch.column(column)
                 if pa.types.is_dictionary(values.type):
                     values = values.dictionary_decode()
+                if text:
+                    values = pyarrow.compute.utf8_trim_whitespace(values)
+                    none = pyarrow.compute.is_in(values, pa.array(_NONE))
+                    values = pyarrow.compute.if_else(none, pa.scalar(None, pa.string()), values)
                 missing = values.is_null(nan_is_null=True)
                 if missing.true_count:
                     row = rows + missing.index(True).as_py() + 1
-                    raise DataError.at(path, f"row {row} has no {column}", "a task, a worker and a label in each row")
+                    raise DataError.at(path, f"row {row} has no {column}", expected)
                 coded = values.dictionary_encode()
                 known = codes[column]
                 numbers = np.array([known.setdefault(value, len(known)) for value in coded.dictionary.to_pylist()], dtype=np.int64)

@@ -7,11 +7,13 @@ Annotator ``i`` names face ``j`` rightly with probability ``sigmoid(alpha_i * be
 - *Wrong votes.* The paper gives the probability of the right label alone. What remains is spread over the other ``K - 1`` classes:
   evenly, or in proportion to how often each is voted for.
 - *Where the search starts.* Algorithm 1 starts ``beta`` at the entropy of the votes, yet calls ``1 / beta`` the difficulty: a disputed
-  face would start as a clear one, a unanimous face at 0, where everybody is right half the time. (Its entropy is a sum over
-  annotators; over classes is meant.) Here ``beta`` starts at the log odds that a vote agrees with the majority. The majority label
-  itself needs no start: with ``alpha = 1`` the first E-step ranks the classes by their votes.
-- *E-step.* As printed, a product over annotators of each one's posterior. That counts the prior of the classes once for each vote;
-  here it counts once. With equal priors both are the same.
+  face would start as a clear one, a unanimous face at 0, where everybody is right half the time. The text says "image j's entropy",
+  which is a sum over classes; the formula sums over annotators, and so grows with their number. Here ``beta`` starts at the log odds
+  that a vote agrees with the majority. The majority label itself needs no start: with ``alpha = 1`` the first E-step ranks the classes
+  by their votes.
+- *E-step.* As printed, a product over annotators of each one's posterior, which does not sum to 1 over the classes and counts their
+  prior once for each vote; here the product is divided by its sum, and the prior counts once. With equal priors the second makes no
+  difference.
 - *No maximum.* The more a unanimous face's ``beta`` grows, the likelier its votes, without end; likewise an annotator's ``alpha`` who
   is always right. Gaussian priors, ``log beta ~ N(0, s^2)`` and ``alpha ~ N(e, (e s)^2)``, end that. With ``s = 1`` they are GLAD's,
   ``N(1, 1)`` for both, where its typical ``beta`` of ``e`` is taken as 1. The paper says that it left them out: with an ``s`` of
@@ -62,8 +64,8 @@ _ROUNDING = 1e-12
 #: A curvature in log beta below this share of what it would be were the labels known is not trusted.
 _FLATTEST = 0.1
 
-_CHOICES = {"init": ("agreement", "entropy", "prior"), "m_step": ("newton", "gradient"), "errors": ("uniform", "shares"),
-            "class_prior": ("uniform", "estimated")}
+_CHOICES = {"init": ("agreement", "entropy", "summed entropy", "prior"), "m_step": ("newton", "gradient"),
+            "errors": ("uniform", "shares"), "class_prior": ("uniform", "estimated")}
 
 
 class Step(NamedTuple):
@@ -177,7 +179,9 @@ def _first_betas(block: Block, init: str) -> np.ndarray:
         betas = np.log((most + 1) / (block.counts - most + 1))
         return np.log(np.maximum(betas, 0.1))
     shares = block.tally / block.counts[:, None]
-    betas = -(shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=1)
+    # over annotators, as printed, every vote adds its label's term; over classes every class does
+    weights = block.tally if init == "summed entropy" else shares > 0
+    betas = -(weights * shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=1)
     return np.log(np.maximum(betas, LOWEST_START))
 
 
@@ -263,9 +267,10 @@ class ReliabilityEM(BaseEstimator):
     prior : float
         Width ``s`` of the priors, ``log beta ~ N(0, s^2)`` and ``alpha ~ N(e, (e s)^2)``. 1 is GLAD's; :data:`FLAT` is near to
         plain likelihood.
-    init : {"agreement", "entropy", "prior"}
-        Where ``beta`` starts: the log odds that a vote agrees with the majority, one vote added to each side; as printed in the
-        paper, the entropy of the face's votes; or the middle of its prior, which is GLAD's start. ``alpha`` starts at 1.
+    init : {"agreement", "entropy", "summed entropy", "prior"}
+        Where ``beta`` starts: the log odds that a vote agrees with the majority, one vote added to each side; the entropy of the face's
+        votes, over classes; the paper's formula for it, which sums over annotators (the term of a label counts once for each vote);
+        or the middle of its prior, which is GLAD's start. ``alpha`` starts at 1.
     errors : {"uniform", "shares"}
         Where wrong votes go: evenly to the other classes, or in proportion to all votes cast for each.
     class_prior : {"uniform", "estimated"}
@@ -308,10 +313,20 @@ class ReliabilityEM(BaseEstimator):
 
     @classmethod
     def as_printed(cls, **options: Any) -> Self:
-        """Set up Algorithm 1 to the letter: ``beta`` starts at the entropy, flat priors, gradient ascent.
+        """Set up Algorithm 1 as near to the letter as it works: ``beta`` starts at the entropy, flat priors, gradient ascent.
 
-        Two things cannot be so. The first E-step overwrites the majority labels, so they have no effect. And a unanimous face starts
-        at a clarity of 0.01, as the paper's 0 is not above 0.
+        It departs from the letter here:
+
+        - The entropy is over classes, not summed over annotators. ``init="summed entropy"`` is the sum. With forty votes a face,
+          disputed faces then start so clear that the first plain step in ``alpha`` makes everybody unreliable, and the fit stays
+          there; with Newton steps it ends where the others end.
+        - A unanimous face starts at a clarity of 0.01, as the paper's 0 is not above 0.
+        - The first E-step overwrites the majority labels, so they have no effect.
+        - ``Q`` is divided by its sum over the classes, so that it is a distribution; with equal priors it is the printed product else.
+        - Instead of the printed maximum over ``alpha``, each iteration takes one step up the gradient in ``alpha`` and two in ``beta``,
+          shortened where they do not help.
+        - The priors are nearly flat (:data:`FLAT`), not absent: without any there is no maximum.
+        - Wrong votes, the scale and the stopping rule, which are not printed, are as everywhere here.
         """
         return cls(**{"prior": FLAT, "init": "entropy", "m_step": "gradient"} | options)
 
@@ -369,7 +384,8 @@ class ReliabilityEM(BaseEstimator):
         ----------
         path : path
             A ``.csv`` or ``.parquet`` file, or a folder of ``.parquet`` files, with the columns ``task``, ``worker``, ``label``. In a
-            csv everything is text: codes keep their leading zeros, and classes are ``"1"``, ``"2"``.
+            csv everything is text: codes keep their leading zeros, classes are ``"1"``, ``"2"``, blanks around a value do not count,
+            and ``NaN``, ``NA``, ``None`` and the like are no value.
         chunk_rows : int
             Votes a chunk, about.
         scheduler : str or distributed.Client, optional
@@ -383,7 +399,8 @@ class ReliabilityEM(BaseEstimator):
         Raises
         ------
         DataError
-            If the file is missing, is no such table, or has a row without a value; also for what :meth:`fit` refuses.
+            If the file is missing, is no such table, or has a row without a value; also for votes that :meth:`fit` refuses. It is a
+            ``ValueError``, as is what comes of a parameter out of range.
         ImportError
             If a scheduler is given and ``distributed`` is not installed.
         """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 import pandas as pd
 
@@ -39,7 +41,7 @@ def filter_annotators(alphas: pd.Series, threshold: float | str = 0.0) -> pd.Ser
         if len(low) < 2:
             raise ValueError(f"a gap needs at least two annotators below the median, got {len(low)}")
         threshold = low[np.diff(low).argmax()]
-    elif isinstance(threshold, str):
+    elif not isinstance(threshold, Real) or np.isnan(threshold):
         raise ValueError(f"threshold must be a number or 'gap', got {threshold!r}")
     kept = alphas[alphas > threshold]
     if not len(kept):
@@ -62,7 +64,7 @@ def cronbach_alpha(votes: pd.DataFrame, *, nominal: bool = True, raters: float |
         Labels are classes: each vote is a row of 0s with a 1 at its class, and variances and covariances are added over classes.
         False takes labels as numbers, as for ratings.
     raters : float, optional
-        Annotators a panel, ``k``; by default the mean number of votes a face.
+        Annotators a panel, ``k``, above 0; by default the mean number of votes a face.
 
     Returns
     -------
@@ -73,7 +75,7 @@ def cronbach_alpha(votes: pd.DataFrame, *, nominal: bool = True, raters: float |
     ------
     ValueError
         If ``votes`` are no frame of votes, somebody votes twice on a face, no face has two votes, there are fewer than two faces, all
-        votes are the same, or labels are no numbers where they should be.
+        votes are the same, labels are no numbers where they should be, or ``raters`` is no number above 0.
 
     Notes
     -----
@@ -81,6 +83,8 @@ def cronbach_alpha(votes: pd.DataFrame, *, nominal: bool = True, raters: float |
     subjects, because it is the face's sum over annotators that the book goes on to use; and ``k`` is the number of votes a face has,
     about 40, as no face was seen by all 315.
     """
+    if raters is not None and not 0 < raters < np.inf:
+        raise ValueError(f"raters must be a number above 0, got {raters!r}")
     coded = encode_votes(votes) if not nominal or votes.get("label", pd.Series(dtype=int)).nunique() != 1 else None
     if coded is None:
         raise ValueError("all votes are for one class; without differences there is nothing to agree on")

@@ -9,6 +9,8 @@ from typing import NamedTuple, Self
 import numpy as np
 import pandas as pd
 
+from ..datasets.base import DataError
+
 __all__ = ["COLUMNS", "Block", "Coded", "code_arrays", "cut_blocks", "encode_classes", "encode_votes", "sort_votes"]
 
 #: The columns of a frame of votes, as in crowd-kit.
@@ -77,8 +79,23 @@ def encode_votes(votes: pd.DataFrame, classes: Sequence[Hashable] | None = None,
                  pd.Index(uniques["worker"], name="worker"), known)
 
 
-def encode_classes(voted: Sequence[Hashable], classes: Sequence[Hashable] | None) -> pd.Index:
-    """Put the classes in order and check that all votes are for one of them; ``ValueError`` as :func:`encode_votes`."""
+def encode_classes(voted: Sequence[Hashable], classes: Sequence[Hashable] | None, where: object = "votes") -> pd.Index:
+    """Put the classes in order and check that all votes are for one of them.
+
+    Parameters
+    ----------
+    voted, classes : sequence of hashable
+        See :func:`encode_votes`.
+    where : object
+        Where the votes come from, for the message.
+
+    Raises
+    ------
+    ValueError
+        If two of ``classes`` are alike.
+    DataError
+        If a vote is for none of them, or there are fewer than two.
+    """
     if classes is None:
         try:
             known = sorted(voted)
@@ -89,9 +106,10 @@ def encode_classes(voted: Sequence[Hashable], classes: Sequence[Hashable] | None
         if len(set(known)) < len(known):
             raise ValueError(f"classes must differ, got {', '.join(map(str, known))}")
         if strange := [label for label in voted if label not in set(known)]:
-            raise ValueError(f"votes: label {strange[0]!r} is no class; expected one of {', '.join(map(str, known))}")
+            raise DataError.at(where, f"label {strange[0]!r} is no class", f"one of {', '.join(map(str, known))}")
     if len(known) < 2:
-        raise ValueError(f"every vote is for {known[0]!r}: one class leaves nothing to decide; name the others too, with classes=")
+        problem = f"every vote is for {known[0]!r}, and one class leaves nothing to decide"
+        raise DataError.at(where, problem, "the other classes by name, in classes= or after --classes")
     return pd.Index(known, name="label")
 
 

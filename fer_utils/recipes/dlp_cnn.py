@@ -17,19 +17,22 @@ class Crowd(Recipe):
 
     Attributes
     ----------
-    faces : int, optional
-        Only the first so many.
     tolerance : float
         Gain of the objective, as a share of its size, below which the two starts are compared as converged. Not in the paper.
+    parts : int
+        The two starts are compared on each of so many disjoint parts of the faces. Not in the paper.
     max_iterations : int
         Not in the paper.
+    faces : int, optional
+        Only the first so many.
     """
 
     tolerance: float = 1e-6
-    max_iterations: int = 3_000
+    parts: int = 10
+    max_iterations: int = scale(3_000)
     faces: int | None = scale(None)
 
-    SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {Profile.SMOKE: {"faces": 60}, Profile.BOOK: {"faces": None}}
+    SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {Profile.SMOKE: {"faces": 60, "max_iterations": 60}, Profile.BOOK: {}}
 
 
 @dataclass(frozen=True)

@@ -185,16 +185,38 @@ def test_a_folder_of_somebody_else_is_left_alone(votes, tmp_path):
         ("votes.csv", "task,label\na,1\n", r"votes.csv: no columns 'worker' \(columns: task, label\)"),
         ("votes.csv", "task,worker,label\na,x,1\na,y\n", r"votes.csv: cannot be read \(.*Expected 3 columns, got 2"),
         ("votes.csv", "task,worker,label\na,x,1\na,y,\n", r"votes.csv: row 2 has no label; expected a task, a worker and a label"),
-        ("votes.csv", "task,worker,label\na,x,1\na,y,1\n", r"every vote is for '1'"),
+        ("votes.csv", "task,worker,label\na,x,1\na,y,1\n", r"votes.csv: every vote is for '1', .* expected the other .* after --classes"),
         ("votes.parquet", "no table", r"votes.parquet: cannot be read"),
     ],
 )
 def test_tables_that_are_none(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_text(content)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(DataError, match=message):
         ReliabilityEM().fit_file(tmp_path / name, scratch=tmp_path / "scratch")
     assert not (tmp_path / "scratch").exists()
+
+
+def test_a_vote_for_no_class_is_the_fault_of_the_file(votes, tmp_path):
+    votes.to_parquet(tmp_path / "votes.parquet")
+    with pytest.raises(DataError, match=r"votes.parquet: label \d is no class; expected one of 1, 2"):
+        ReliabilityEM(classes=[1, 2]).fit_file(tmp_path / "votes.parquet")
+
+
+@pytest.mark.parametrize("text", ["NaN", "nan", "NA", "N/A", "null", "NULL", "None", "<NA>", '"NA"', " ", " nan "])
+def test_what_programs_write_for_nothing_is_no_class(tmp_path, text):
+    (tmp_path / "votes.csv").write_text(f"task,worker,label\na,x,1\na,y,{text}\nb,x,2\n")
+    with pytest.raises(DataError, match=r"row 2 has no label; expected .* in each row .blanks and NaN, .* count as none"):
+        ReliabilityEM().fit_file(tmp_path / "votes.csv")
+
+
+def test_blanks_around_a_value_do_not_matter_in_a_csv(votes, whole, tmp_path):
+    padded = votes.assign(label=votes["label"].map(lambda k: f" {k}" if k % 2 else f"{k} ")).astype(str)
+    padded.assign(task=padded["task"] + "\t").to_csv(tmp_path / "votes.csv", index=False)
+    model = ReliabilityEM().fit_file(tmp_path / "votes.csv")
+    assert model.probas_.columns.tolist() == list("1234567") and sorted(model.betas_.index) == sorted(whole.betas_.index)
+    padded.to_parquet(tmp_path / "votes.parquet")
+    assert " 1" in ReliabilityEM().fit_file(tmp_path / "votes.parquet").probas_.columns
 
 
 def test_a_missing_value_is_found_where_it_is(votes, tmp_path):
@@ -254,11 +276,12 @@ def test_command_with_classes(votes, tmp_path):
 @pytest.mark.parametrize(
     ("out", "options", "message"),
     [
-        ("labels.txt", (), "expected a .csv or .parquet other than the votes, in a folder that is there"),
-        ("nowhere/labels.csv", (), "expected a .csv or .parquet other than the votes"),
+        ("labels.txt", (), "expected a .csv or .parquet file other than the votes, in a folder that is there"),
+        ("nowhere/labels.csv", (), "expected a .csv or .parquet file other than the votes"),
         ("votes.csv", (), "cannot write"),
         ("labels.csv", ("--workers", "x.doc"), "cannot write x.doc"),
-        ("labels.csv", ("--classes", "1,2"), "is no class; expected one of 1, 2"),
+        ("labels.csv", ("--classes", "1,2,"), "is no class; expected one of 1, 2\n"),
+        ("labels.csv", ("--classes", " , "), "--classes names none, got ' , '; expected names with commas between them"),
         ("labels.csv", ("--scheduler", "here"), "scheduler must be tcp://host:port, got 'here'"),
     ],
 )
@@ -268,6 +291,27 @@ def test_command_refuses(votes, tmp_path, out, options, message):
     done = run(tmp_path / "votes.csv", "--out", tmp_path / out, *options)
     assert done.exit_code == 1 and message in done.output and "Traceback" not in done.output
     assert [path.name for path in tmp_path.iterdir()] == ["votes.csv"] and (tmp_path / "votes.csv").read_bytes() == before
+
+
+def test_command_keeps_its_two_files_apart(votes, tmp_path, monkeypatch):
+    votes.to_csv(tmp_path / "votes.csv", index=False)
+    (tmp_path / "folder.csv").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ReliabilityEM, "fit_file", lambda *_, **__: pytest.fail("fitted"))
+    for out, workers, message in (
+        ("labels.csv", tmp_path / "labels.csv", "cannot write labels.csv twice; expected another file after --workers than after --out"),
+        ("folder.csv", "workers.csv", "cannot write folder.csv; expected a .csv or .parquet file"),
+        ("labels.csv", "folder.csv", "cannot write folder.csv; expected a .csv or .parquet file"),
+    ):
+        done = run("votes.csv", "--out", out, "--workers", workers)
+        assert done.exit_code == 1 and message in done.output
+
+
+def test_command_with_one_class_says_what_to_do(tmp_path):
+    (tmp_path / "votes.csv").write_text("task,worker,label\na,x,1\na,y,1\n")
+    done = run(tmp_path / "votes.csv", "--out", tmp_path / "labels.csv")
+    assert done.exit_code == 1 and "votes.csv: every vote is for '1'" in done.output and "--classes" in done.output
+    assert run(tmp_path / "votes.csv", "--out", tmp_path / "labels.csv", "--classes", "1, 2").exit_code == 0
 
 
 def test_command_goes_on_after_a_kill(votes, tmp_path, monkeypatch):

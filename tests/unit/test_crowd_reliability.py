@@ -67,6 +67,9 @@ def test_filtering_raises_agreement():
         (pd.concat([table(np.array([[1.0, 2.0], [2.0, 2.0]]))] * 2), {}, "somebody votes twice on a face"),
         (table(np.array([[1.0, 2.0], [2.0, 2.0]])).replace({"label": {1.0: "a", 2.0: "b"}}), {"nominal": False}, "labels must be numbers"),
         (pd.DataFrame({"task": [1]}), {}, "votes have no column 'worker'"),
+        (table(np.array([[1.0, 2.0], [2.0, 2.0]])), {"raters": 0}, "raters must be a number above 0, got 0"),
+        (table(np.array([[1.0, 2.0], [2.0, 2.0]])), {"raters": -3}, "raters must be a number above 0, got -3"),
+        (table(np.array([[1.0, 2.0], [2.0, 2.0]])), {"raters": np.nan}, "raters must be a number above 0, got nan"),
     ],
 )
 def test_cronbach_refuses(votes, options, message):
@@ -90,6 +93,8 @@ def test_filter():
         ([], 0.0, "none are given"),
         ([-1.0, -2.0], 0.0, "nobody's reliability is above 0; the highest is -1"),
         ([1.0, 2.0], "otsu", "threshold must be a number or 'gap', got 'otsu'"),
+        ([1.0, 2.0], None, "threshold must be a number or 'gap', got None"),
+        ([1.0, 2.0], np.nan, "threshold must be a number or 'gap', got nan"),
         ([1.0, 2.0], "gap", "a gap needs at least two annotators below the median, got 1"),
     ],
 )
