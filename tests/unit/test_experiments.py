@@ -94,7 +94,8 @@ def test_a_plan_knows_its_setup(empty):
     experiment.plan("smoke", "muxspace")
     experiment.plan("paper", "rafdb", seeds=2)
     assert seen == [
-        Setup(Profile.BOOK, "facsynth", (0, 1, 2, 3, 4)), Setup(Profile.SMOKE, "muxspace", (0,)), Setup(Profile.PAPER, "rafdb", (0, 1)),
+        Setup(Profile.BOOK, "facsynth", (0, 1, 2, 3, 4)), Setup(Profile.SMOKE, "muxspace", (0,)),
+        Setup(Profile.PAPER, "rafdb", (0, 1), asked=True),
     ]
     assert [s.roles[:3] for s in seen] == [("basic", "compound", "lab"), ("basic",), ("basic", "compound", "lab")]
     for *wrong, message in (
