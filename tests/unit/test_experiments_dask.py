@@ -13,7 +13,7 @@ import toy_experiments as toy
 from fer_utils.experiments import ExperimentError, Run, list_experiments, read_ledger, register_experiment, registry, run_experiment
 from fer_utils.experiments.ledger import Ledger
 
-pytest.importorskip("distributed")
+Client = pytest.importorskip("distributed").Client
 
 
 @pytest.fixture
@@ -35,6 +35,8 @@ def cluster(tmp_path):
     here = ["--no-dashboard", "--host", "127.0.0.1"]
     scheduler = subprocess.Popen([*dask, "scheduler", "--port", str(port), *here], **quiet)
     workers = [subprocess.Popen([*dask, "worker", address, "--nthreads", "1", "--no-nanny", *here], **quiet) for _ in range(2)]
+    with Client(address, timeout=60) as client:
+        client.wait_for_workers(2, timeout=60)
     yield address, workers
     for process in (*workers, scheduler):
         process.kill()
@@ -46,9 +48,14 @@ def starts(folder):
     return {path.stem: path.read_text().split() for path in folder.glob("*.began")}
 
 
+def under_way(folder, worker):
+    """The runs that a worker began and that have not ended."""
+    return {stem for stem, pids in starts(folder).items() if str(worker.pid) in pids and not (folder / f"{stem}.ended").exists()}
+
+
 def test_a_worker_is_killed_and_nothing_is_lost_or_entered_twice(empty, tmp_path, cluster):
     address, workers = cluster
-    plan = [Run("sleeper", toy.sleep, {"log": str(tmp_path), "seconds": 0.7}, seed) for seed in range(6)]
+    plan = [Run("sleeper", toy.sleep, {"log": str(tmp_path), "seconds": 1.2}, seed) for seed in range(6)]
     register_experiment("toy/table-1")(lambda setup: plan)
     found = {}
 
@@ -57,11 +64,12 @@ def test_a_worker_is_killed_and_nothing_is_lost_or_entered_twice(empty, tmp_path
 
     client = threading.Thread(target=run)
     client.start()
-    # once both workers are in the midst of a run, kill one
-    toy.wait_for(lambda: {int(pid) for pids in starts(tmp_path).values() for pid in pids} >= {worker.pid for worker in workers})
-    victim = next(worker for worker in workers if any(str(worker.pid) in pids for pids in starts(tmp_path).values()))
-    cut = {stem for stem, pids in starts(tmp_path).items() if str(victim.pid) in pids and not (tmp_path / f"{stem}.ended").exists()}
+    # kill a worker in the midst of a run, while there is another one to take it over
+    toy.wait_for(lambda: any(under_way(tmp_path, worker) for worker in workers))
+    victim = next(worker for worker in workers if under_way(tmp_path, worker))
     os.kill(victim.pid, signal.SIGKILL)
+    victim.wait()
+    cut = under_way(tmp_path, victim)
     client.join(timeout=90)
     assert not client.is_alive() and found["done"] == 6
 
