@@ -19,7 +19,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from fer_utils.losses import CenterLoss, LocalityPreservingLoss
-from fer_utils.models import BaseDCNN
+from fer_utils.papers.dlp_cnn.model import BaseDCNN
 
 #: RAF-DB's training faces, by class.
 COUNTS = (1290, 281, 717, 4772, 1982, 705, 2524)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import __version__
-from .datasets.base import DataError, FaceDataset
+from .datasets.base import FaceDataset
+from .errors import DataError
+from .experiments.recipe import Profile
 from .facsynth.sets import SETS
 from .files import replace_whole
-from .recipes import Profile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -262,14 +263,14 @@ def ledger(
     dataset: Annotated[str | None, typer.Option(help="All by default.")] = None,
 ) -> None:
     """Print the results that are kept, with 95 % intervals over seeds and over test faces, and the verdicts on the papers' claims."""
-    from . import experiments, published
+    from . import experiments
 
     try:
         frame = experiments.format_ledger(paper, profile, dataset)
         kept = experiments.list_ledgers(paper, profile, dataset)
         judged = {
             (name, where): experiments.judge_claims(name, profile, where, item=paper if paper != name else None)
-            for name, where in dict.fromkeys((id.split("/")[0], where) for id, where in kept) if name in published.list_published()
+            for name, where in dict.fromkeys((id.split("/")[0], where) for id, where in kept) if name in experiments.list_published()
         }
     except ValueError as error:
         raise _fail(str(error)) from None

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Where files lie, and how they are written: whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replace_whole"]
+__all__ = ["cache_root", "data_root", "package_data", "replace_whole"]
 
 
 @contextmanager
@@ -35,3 +35,31 @@ def replace_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def data_root() -> Path:
+    """Find the folder that holds the datasets.
+
+    ``$FER_DATA`` where it is set; else the ``data`` folder beside the package (the repository's); else ``data`` in the
+    working directory. The folder need not exist.
+    """
+    if os.environ.get("FER_DATA"):
+        return Path(os.environ["FER_DATA"]).expanduser()
+    beside = package_data()
+    return beside if beside.is_dir() else Path.cwd() / "data"
+
+
+def package_data() -> Path:
+    """Return the ``data`` folder beside the package, whatever ``$FER_DATA`` says."""
+    return Path(__file__).resolve().parents[1] / "data"
+
+
+def cache_root() -> Path | None:
+    """Find the folder of decoded images: ``$FER_CACHE``, or ``fer-book`` in the user's cache folder; None where it is set to nothing.
+
+    Its files can be deleted at any time.
+    """
+    chosen = os.environ.get("FER_CACHE")
+    if chosen is not None:
+        return Path(chosen).expanduser() if chosen else None
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fer-book"

@@ -18,7 +18,9 @@ from typing import Any, Self
 import numpy as np
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
 
-from .datasets.base import DataError, FaceDataset, read_text
+from .datasets.base import FaceDataset
+from .datasets.source import read_text
+from .errors import DataError
 from .files import replace_whole
 
 __all__ = [

@@ -23,7 +23,7 @@ import pyarrow.compute
 import pyarrow.csv
 import pyarrow.dataset
 
-from ..datasets.base import DataError
+from ..errors import DataError
 from ..files import replace_whole
 from .votes import COLUMNS, Block, Coded, cut_blocks, encode_classes, sort_votes
 

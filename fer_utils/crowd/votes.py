@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import pandas as pd
 
-from ..datasets.base import DataError
+from ..errors import DataError
 
 __all__ = ["COLUMNS", "Block", "Coded", "code_arrays", "cut_blocks", "encode_classes", "encode_votes", "sort_votes"]
 

@@ -1,5 +1,7 @@
 """Loaders, one module a dataset; all return a :class:`FaceDataset`."""
 
+from ..errors import DataError
+from ..files import data_root
 from . import (
     affectnet,
     baum2i,
@@ -18,7 +20,7 @@ from . import (
     sfew,
     tfeid,
 )
-from .base import DataError, FaceDataset, data_root
+from .base import FaceDataset
 
 __all__ = [
     "DataError", "FaceDataset", "affectnet", "baum2i", "catalog", "celeba", "ckplus", "data_root", "expw", "facsynth", "fer2013",

@@ -25,9 +25,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ..errors import DataError
+from ..files import data_root
 from ..labels import AFFECTNET
-from .base import MAX_PIXELS, DataError, FaceDataset, Source, data_root, load_images, read_text
+from .base import FaceDataset
 from .ckplus import five_points
+from .images import MAX_PIXELS, load_images
+from .source import Source, read_text
 
 __all__ = ["load"]
 
@@ -59,7 +63,7 @@ def load(
     Parameters
     ----------
     root : path, optional
-        The folder of either layout; ``affectnet`` in :func:`~fer_utils.datasets.base.data_root` by default. The release of 2021
+        The folder of either layout; ``affectnet`` in :func:`~fer_utils.files.data_root` by default. The release of 2021
         may be one zip archive; of the older layout, the folder of pictures.
     split : {"train", "val"}, optional
         Only this part. The test part was never handed out.

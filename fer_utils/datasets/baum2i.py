@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..errors import DataError
+from ..files import data_root
 from ..labels import BAUM2I
-from .base import DataError, FaceDataset, data_root
+from .base import FaceDataset
 from .folder import open_source, pick_classes, resize_images, scan_classes
 
 __all__ = ["load"]
@@ -44,7 +46,7 @@ def load(
     ----------
     root : path, optional
         The folder that holds the class folders, or a zip archive of it; ``baum2i`` in
-        :func:`~fer_utils.datasets.base.data_root` by default.
+        :func:`~fer_utils.files.data_root` by default.
     classes : {6, 7, 8} or sequence of str
         The 6 basic emotions; 7 with neutral, as in the papers; 8 with contempt too. Or names, in the order that the labels shall
         have.

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..files import data_root, package_data
 from ..labels import (
     AFFECTNET,
     BAUM2I,
@@ -34,7 +35,7 @@ from ..labels import (
     TFEID,
     Vocabulary,
 )
-from .base import FaceDataset, data_root, package_data
+from .base import FaceDataset
 
 __all__ = ["Entry", "Finding", "Published", "check", "entries", "find", "is_here"]
 
@@ -83,7 +84,7 @@ class Entry:
     ----------
     key, title : str
     folder : str
-        Below :func:`~fer_utils.datasets.base.data_root`.
+        Below :func:`~fer_utils.files.data_root`.
     environment : {"lab", "film", "web", "rendered"}
         Where the faces are from.
     terms : str

@@ -17,7 +17,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .base import DataError, FaceDataset, Source, find_root, load_images, read_text
+from ..errors import DataError
+from .base import FaceDataset
+from .images import load_images
+from .source import Source, find_root, read_text
 
 __all__ = ["ATTRIBUTES", "PARTS", "load", "mark_part"]
 
@@ -59,7 +62,7 @@ def load(
     ----------
     root : path, optional
         The folder of the files, or the one that holds it as ``celeba``, as torchvision is given it; ``celeba`` in
-        :func:`~fer_utils.datasets.base.data_root` by default.
+        :func:`~fer_utils.files.data_root` by default.
     split : {"train", "val", "test"}, optional
         Only this part.
     size : int, optional

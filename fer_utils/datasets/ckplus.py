@@ -16,11 +16,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ..errors import DataError
 from ..labels import CKPLUS
 from ..preprocess import align_face, similarity_transform, warp_points
-from .base import DataError, FaceDataset, Source, find_root, load_images, parse_numbers
+from .base import FaceDataset
 from .folder import pick_classes
+from .images import load_images
 from .sequences import FRAMES, Frame, choose_frames
+from .source import Source, find_root, parse_numbers
 
 __all__ = ["five_points", "load"]
 
@@ -50,7 +53,7 @@ def load(
     ----------
     root : path, optional
         The folder that holds ``cohn-kanade-images``, ``Landmarks``, ``Emotion`` and ``FACS``, zipped or unzipped;
-        ``ckplus`` in :func:`~fer_utils.datasets.base.data_root` by default.
+        ``ckplus`` in :func:`~fer_utils.files.data_root` by default.
     frames : {"apex1", "apex3", "onset", "all"}
         Of each sequence the last frame, the last three, only the first, or every frame. A first frame is neutral, any other
         has the label of its sequence (in ``"all"``, however faint the expression still is).

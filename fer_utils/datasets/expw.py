@@ -23,8 +23,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ..errors import DataError
 from ..labels import EXPW
-from .base import DataError, FaceDataset, Source, find_root, load_images, read_text
+from .base import FaceDataset
+from .images import load_images
+from .source import Source, find_root, read_text
 
 __all__ = ["load"]
 
@@ -47,7 +50,7 @@ def load(
     Parameters
     ----------
     root : path, optional
-        The folder that holds ``image/origin`` and ``label.lst``; ``expw`` in :func:`~fer_utils.datasets.base.data_root` by
+        The folder that holds ``image/origin`` and ``label.lst``; ``expw`` in :func:`~fer_utils.files.data_root` by
         default.
     size : int
         Side of the faces: each box is cut out, as far as it lies in the photograph, and scaled to a square.

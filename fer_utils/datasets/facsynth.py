@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..errors import DataError
+from ..files import data_root, package_data
 from . import ckplus, rafdb
-from .base import DataError, FaceDataset, data_root, package_data, read_text
+from .base import FaceDataset
+from .source import read_text
 
 __all__ = ["load", "load_annotators", "verify"]
 

@@ -21,8 +21,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ..errors import DataError
+from ..files import data_root
 from ..labels import BASIC, FER2013, FERPLUS
-from .base import DataError, FaceDataset, Source, data_root, load_images, read_text
+from .base import FaceDataset
+from .images import load_images
+from .source import Source, read_text
 
 __all__ = ["NOT_A_FACE", "UNKNOWN", "load", "load_ferplus"]
 
@@ -59,7 +63,7 @@ def load(
     ----------
     root : path, optional
         The folder that holds ``fer2013.csv`` (or Kaggle's ``icml_face_data.csv``), or the folders ``train`` and ``test``, which
-        may be in a zip archive; ``fer2013`` in :func:`~fer_utils.datasets.base.data_root` by default.
+        may be in a zip archive; ``fer2013`` in :func:`~fer_utils.files.data_root` by default.
     split : {"train", "val", "test"}, optional
         Only this part: ``Training``, ``PublicTest`` or ``PrivateTest``.
     transform : callable, optional
@@ -106,10 +110,10 @@ def load_ferplus(
     Parameters
     ----------
     root : path, optional
-        The folder that holds ``fer2013.csv``; ``fer2013`` in :func:`~fer_utils.datasets.base.data_root` by default.
+        The folder that holds ``fer2013.csv``; ``fer2013`` in :func:`~fer_utils.files.data_root` by default.
     votes : path, optional
         The folder that holds ``fer2013new.csv``; by default ``root``, or ``ferplus`` in
-        :func:`~fer_utils.datasets.base.data_root` where it is not there.
+        :func:`~fer_utils.files.data_root` where it is not there.
     mode : {"majority", "probability"}
         Which images stay and what they are called, see *Notes*.
     classes : {7, 8}

@@ -17,8 +17,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..errors import DataError
 from ..labels import ADJECTIVES, BASIC, MUXSPACE
-from .base import DataError, FaceDataset, PendingImages, Source, load_images
+from .base import FaceDataset
+from .images import PendingImages, load_images
+from .source import Source
 
 __all__ = ["SUFFIXES", "Face", "Parts", "list_images", "load", "open_source", "pick_classes", "resize_images", "scan_classes"]
 
@@ -266,7 +269,7 @@ def resize_images(source: Source, members: Sequence[str], size: int | None, mode
     Returns
     -------
     PendingImages
-        See :func:`~fer_utils.datasets.base.load_images`.
+        See :func:`~fer_utils.datasets.images.load_images`.
 
     Raises
     ------

@@ -15,9 +15,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..errors import DataError
+from ..files import data_root
 from ..labels import JAFFE
-from .base import DataError, FaceDataset, Source, data_root, load_images
+from .base import FaceDataset
 from .folder import list_images, open_source, pick_classes
+from .images import load_images
+from .source import Source
 
 __all__ = ["SUBJECTS", "load"]
 
@@ -42,7 +46,7 @@ def load(
     ----------
     root : path, optional
         The folder that holds the pictures, at any depth, or the owners' ``jaffedbase.zip``; ``jaffe`` in
-        :func:`~fer_utils.datasets.base.data_root` by default.
+        :func:`~fer_utils.files.data_root` by default.
     classes : {6, 7} or sequence of str
         The 6 basic emotions (183 pictures), or 7 with neutral (213). Or names, in the order that the labels shall have.
     transform : callable, optional

@@ -25,10 +25,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ..errors import DataError
 from ..labels import MMI
-from .base import DataError, FaceDataset, Source, find_root
+from .base import FaceDataset
 from .folder import SUFFIXES, list_images, pick_classes, resize_images
 from .sequences import FRAMES, Frame, choose_frames, make_sequence
+from .source import Source, find_root
 
 __all__ = ["load"]
 
@@ -55,7 +57,7 @@ def load(
     Parameters
     ----------
     root : path, optional
-        The folder that holds ``Sessions``, zipped or unzipped; ``mmi`` in :func:`~fer_utils.datasets.base.data_root` by default.
+        The folder that holds ``Sessions``, zipped or unzipped; ``mmi`` in :func:`~fer_utils.files.data_root` by default.
     frames : {"apex1", "apex3", "onset"}
         Of each sequence the middle frame, the middle three, or only the first, which is neutral.
     classes : {6, 7} or sequence of str

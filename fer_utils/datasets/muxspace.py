@@ -17,9 +17,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ..errors import DataError
 from ..labels import ADJECTIVES, MUXSPACE
-from .base import DataError, FaceDataset, Source, find_root, read_text
+from .base import FaceDataset
 from .folder import resize_images
+from .source import Source, find_root, read_text
 
 __all__ = ["load"]
 
@@ -35,7 +37,7 @@ def load(
     Parameters
     ----------
     root : path, optional
-        The clone; ``muxspace`` in :func:`~fer_utils.datasets.base.data_root` by default.
+        The clone; ``muxspace`` in :func:`~fer_utils.files.data_root` by default.
     size : int
         Side of the images: they are found in several sizes, and grey or coloured.
     transform : callable, optional

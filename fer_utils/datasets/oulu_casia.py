@@ -20,10 +20,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ..errors import DataError
 from ..labels import OULU_CASIA
-from .base import DataError, FaceDataset, Source, find_root
+from .base import FaceDataset
 from .folder import list_images, pick_classes, resize_images
 from .sequences import FRAMES, Frame, choose_frames, make_sequence
+from .source import Source, find_root
 
 __all__ = ["load"]
 
@@ -54,7 +56,7 @@ def load(
     ----------
     root : path, optional
         The folder that holds ``PreProcess_Img`` or ``OriginalImg``, zipped or unzipped; ``oulu_casia`` in
-        :func:`~fer_utils.datasets.base.data_root` by default.
+        :func:`~fer_utils.files.data_root` by default.
     frames : {"apex1", "apex3", "onset", "all"}
         Of each sequence the last frame, the last three, only the first, or every frame. A first frame is neutral, any other has the
         label of its sequence (in ``"all"``, however faint the expression still is).

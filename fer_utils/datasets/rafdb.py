@@ -17,9 +17,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ..errors import DataError
+from ..files import data_root
 from ..labels import BASIC, RAFDB, RAFDB_COMPOUND, Vocabulary
 from ..preprocess import TEMPLATE_5
-from .base import DataError, FaceDataset, Source, data_root, load_images, parse_numbers, read_text
+from .base import FaceDataset
+from .images import load_images
+from .source import Source, parse_numbers, read_text
 
 __all__ = ["AGES", "GENDERS", "RACES", "load"]
 
@@ -49,7 +53,7 @@ def load(
     Parameters
     ----------
     root : path, optional
-        The folder that holds ``basic/`` and ``compound/``; ``rafdb`` in :func:`~fer_utils.datasets.base.data_root` by
+        The folder that holds ``basic/`` and ``compound/``; ``rafdb`` in :func:`~fer_utils.files.data_root` by
         default. Images and annotations may be zipped or unzipped.
     subset : {"basic", "compound"}
         Seven or eleven classes.

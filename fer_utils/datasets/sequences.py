@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .base import DataError, Source
+from ..errors import DataError
+from .source import Source
 
 __all__ = ["FRAMES", "Frame", "choose_frames", "make_sequence"]
 

@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..errors import DataError
 from ..labels import SFEW
-from .base import DataError, FaceDataset, Source, find_root
+from .base import FaceDataset
 from .folder import Parts, resize_images, scan_classes
+from .source import Source, find_root
 
 __all__ = ["load"]
 
@@ -48,7 +50,7 @@ def load(
     ----------
     root : path, optional
         The folder that holds ``Train`` and ``Val`` or their aligned faces, zipped or unzipped; ``sfew`` in
-        :func:`~fer_utils.datasets.base.data_root` by default.
+        :func:`~fer_utils.files.data_root` by default.
     split : {"train", "val"}, optional
         Only this part, the only one that must then be there.
     aligned : bool

@@ -20,8 +20,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ..errors import DataError
+from ..files import data_root
 from ..labels import TFEID
-from .base import DataError, FaceDataset, data_root
+from .base import FaceDataset
 from .folder import list_images, open_source, pick_classes, resize_images
 
 __all__ = ["load"]
@@ -48,7 +50,7 @@ def load(
     Parameters
     ----------
     root : path, optional
-        The folder that holds the pictures, or a zip archive of it; ``tfeid`` in :func:`~fer_utils.datasets.base.data_root` by
+        The folder that holds the pictures, or a zip archive of it; ``tfeid`` in :func:`~fer_utils.files.data_root` by
         default.
     classes : {6, 7, 8} or sequence of str
         The 6 basic emotions; 7 with neutral, as in the papers; 8 with contempt too. Or names, in the order that the labels shall

@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from ..datasets.base import DataError
+from ..errors import DataError
 from ..metrics import bootstrap_counts, compute_metric
-from ..published import Cell, Comparison
 from .ledger import Ledger, read_outcomes, unpack_labels
+from .published import Cell, Comparison
 
 __all__ = ["Estimate", "Results"]
 

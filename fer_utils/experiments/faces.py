@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..datasets import catalog, facsynth
-from ..datasets.base import DataError, FaceDataset
+from ..datasets.base import FaceDataset
+from ..errors import DataError
 from ..labels import BASIC
 from ..splits import kfold, subject_kfold
 

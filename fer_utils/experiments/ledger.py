@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..datasets.base import DataError, data_root, package_data
-from ..files import replace_whole
+from ..errors import DataError
+from ..files import data_root, package_data, replace_whole
 from ..metrics import compute_metric, count_confusions, per_class_recall
-from ..recipes import Profile
 from .faces import fingerprint_faces
+from .recipe import Profile
 
 __all__ = ["Ledger", "find_checkpoint", "list_ledgers", "read_ledger"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pkgutil
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,19 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from ..datasets.base import DataError, FaceDataset
+from ..datasets.base import FaceDataset
+from ..discovery import import_parts, list_papers
+from ..errors import DataError
 from ..metrics import compute_metric, count_confusions
-from ..recipes import Profile
 from .faces import find_roles, fingerprint_faces, load_role
 from .ledger import find_checkpoint
+from .recipe import Profile
 
 __all__ = [
-    "PAPERS", "Experiment", "Outcome", "Result", "Run", "Setup", "Task", "find_experiment", "list_experiments", "register_experiment",
+    "Experiment", "Outcome", "Result", "Run", "Setup", "Task", "find_experiment", "list_experiments", "register_experiment",
     "score_faces", "score_outcome",
 ]
 
-#: Papers by short name; the experiments of ``dlp-cnn`` are in the module ``dlp_cnn`` of this package.
-PAPERS = ("dlp-cnn", "dam-cnn", "ws-lgan", "lban-il", "daf-cnn")
 #: Training seeds, where an experiment does not say otherwise.
 SEEDS: Mapping[Profile, int] = {Profile.SMOKE: 1, Profile.BOOK: 3, Profile.PAPER: 3}
 
@@ -349,14 +348,10 @@ def register_experiment(
 
 def list_experiments(paper: str | None = None) -> list[Experiment]:
     """All experiments, or a paper's, by paper and then in the order they are registered in."""
-    package = import_module(__package__)
-    here = {module.name for module in pkgutil.iter_modules(package.__path__)}
-    for name in PAPERS:
-        if name.replace("-", "_") in here:
-            import_module(f"{__package__}.{name.replace('-', '_')}")
+    for name in list_papers():
+        import_parts(name)
     found = [e for e in _REGISTRY.values() if paper in (None, e.id.split("/")[0])]
-    order = {name: i for i, name in enumerate(PAPERS)}
-    return sorted(found, key=lambda e: order.get(e.id.split("/")[0], len(PAPERS)))
+    return sorted(found, key=lambda e: e.id.split("/")[0])
 
 
 def find_experiment(id: str) -> Experiment:

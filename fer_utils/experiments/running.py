@@ -29,11 +29,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..datasets.base import DataError, cache_root
-from ..files import replace_whole
-from ..recipes import Profile
+from ..errors import DataError
+from ..files import cache_root, replace_whole
 from .faces import fingerprint_faces, load_role
 from .ledger import Ledger, checkpoint_folder, describe_outcome, ledger_path
+from .recipe import Profile
 from .registry import Experiment, Run, Task, check_outcomes, find_experiment
 
 __all__ = ["ExperimentError", "execute_run", "run_experiment", "run_experiments"]

@@ -23,11 +23,11 @@ from pathlib import Path
 import pandas as pd
 
 from ..metrics import seed_interval
-from ..published import Cell, Claim, Comparison, Item, list_published, load_published
-from ..recipes import Profile
 from .estimates import Estimate, Results
 from .faces import find_roles
 from .ledger import list_ledgers
+from .published import Cell, Claim, Comparison, Item, list_published, load_published
+from .recipe import Profile
 from .registry import list_experiments
 
 __all__ = ["Verdict", "compare_with_paper", "format_ledger", "judge_claim", "judge_claims", "summarise_ledger"]
@@ -111,7 +111,7 @@ def judge_claim(
     Parameters
     ----------
     claim : Claim or str
-        Of :func:`~fer_utils.published.loader.load_published`, or its id, ``dlp-cnn/descriptor-order``.
+        Of :func:`~fer_utils.experiments.published.load_published`, or its id, ``dlp-cnn/descriptor-order``.
     profile, dataset : str
     data : Path, optional
         The folder that holds ``results``; the book's by default.

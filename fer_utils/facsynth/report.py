@@ -19,8 +19,9 @@ from PIL import Image
 from sklearn.svm import LinearSVC
 
 from ..datasets import facsynth, muxspace
-from ..datasets.base import DataError, FaceDataset
+from ..datasets.base import FaceDataset
 from ..descriptors import HOGDescriptor, to_grey
+from ..errors import DataError
 from ..files import replace_whole
 from ..labels import BASIC
 from ..metrics import bootstrap_interval, count_confusions, per_class_recall

@@ -16,10 +16,12 @@ from torchvision.models.resnet import BasicBlock
 from torchvision.models.vgg import cfgs, make_layers
 
 from .base import FaceModel, find_flat_size, initialise, round_width
-from .base_dcnn import FEATURES
+from .registry import register_model
 
 __all__ = ["VGG", "AlexNet", "ResNet"]
 
+#: Outputs of the second hidden layer: Li & Deng 2019 speak of 2,000 features from all their networks.
+FEATURES = 2000
 _VGG = {11: "A", 13: "B", 16: "D", 19: "E"}
 _RESNET = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
@@ -60,6 +62,7 @@ def _hidden(sizes: tuple[int, int, int], dropout: float, dropout_first: bool) ->
     return layers
 
 
+@register_model
 class AlexNet(FaceModel):
     """torchvision's AlexNet, a rival in Li & Deng 2019, Table VI.
 
@@ -100,6 +103,7 @@ class AlexNet(FaceModel):
         initialise(self)
 
 
+@register_model
 class VGG(FaceModel):
     """torchvision's VGG without batch normalisation, a rival in Li & Deng 2019, Table VI.
 
@@ -146,6 +150,7 @@ class VGG(FaceModel):
         initialise(self)
 
 
+@register_model
 class ResNet(FaceModel):
     """torchvision's ResNet of basic blocks.
 

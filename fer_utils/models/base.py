@@ -19,7 +19,7 @@ class FaceModel(nn.Module):
     Attributes
     ----------
     name : str
-        Key of ``fer_utils.models.MODELS``.
+        What :func:`~fer_utils.models.registry.build_model` knows it by.
     settings : dict
         Arguments that build the same network again.
     num_classes, in_channels, input_size, embedding_size : int

@@ -16,6 +16,7 @@ from scipy.io import loadmat
 from torch import nn
 
 from .backbones import VGG
+from .registry import register_model
 
 __all__ = ["LAYERS", "VGGFace", "load_vgg_face"]
 
@@ -35,6 +36,7 @@ _EXPECTED = "VGG-Face as MatConvNet's .mat, or a PyTorch state_dict (.pth, .pt, 
     "fc8, features.0 to classifier.6, or 0 to 38.1"
 
 
+@register_model
 class VGGFace(VGG):
     """VGG-16 for colour faces of 224x224, with the original's 2,622 people as classes and 4,096 features.
 

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..datasets.base import DataError
+from ..errors import DataError
 from ..files import replace_whole
 from ..models import FaceModel, build_model
 

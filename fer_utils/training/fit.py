@@ -26,7 +26,8 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from ..augment import random_crop, random_flip
-from ..datasets.base import DataError, FaceDataset
+from ..datasets.base import FaceDataset
+from ..errors import DataError
 from ..metrics import compute_metric, count_confusions
 from ..models import FaceModel
 from ..splits import validation_split

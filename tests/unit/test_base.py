@@ -17,17 +17,11 @@ from conftest import image_bytes, put
 from PIL import Image
 
 from fer_utils.datasets import base
-from fer_utils.datasets.base import (
-    DataError,
-    FaceDataset,
-    PendingImages,
-    Source,
-    data_root,
-    decode_image,
-    load_images,
-    parse_numbers,
-    read_text,
-)
+from fer_utils.datasets.base import FaceDataset
+from fer_utils.datasets.images import PendingImages, decode_image, load_images
+from fer_utils.datasets.source import Source, parse_numbers, read_text
+from fer_utils.errors import DataError
+from fer_utils.files import data_root
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from fer_utils import __version__
 from fer_utils.cli import app
 from fer_utils.datasets import catalog, facsynth
-from fer_utils.datasets.base import DataError, FaceDataset
+from fer_utils.datasets.base import FaceDataset
+from fer_utils.errors import DataError
 from fer_utils.labels import BASIC
 
 

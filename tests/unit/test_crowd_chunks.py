@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from fer_utils.cli import app
 from fer_utils.crowd import ReliabilityEM
 from fer_utils.crowd.chunks import open_source
-from fer_utils.datasets.base import DataError
+from fer_utils.errors import DataError
 
 
 @pytest.fixture(scope="module")

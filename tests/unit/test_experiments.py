@@ -10,7 +10,7 @@ import pytest
 import toy_experiments as toy
 from conftest import image_bytes, put, write_sums
 
-from fer_utils.datasets.base import DataError, cache_root
+from fer_utils.errors import DataError
 from fer_utils.experiments import (
     ExperimentError,
     Ledger,
@@ -32,8 +32,9 @@ from fer_utils.experiments import (
     running,
     score_outcome,
 )
+from fer_utils.experiments.recipe import Profile
+from fer_utils.files import cache_root
 from fer_utils.labels import BASIC
-from fer_utils.recipes import Profile
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_an_unknown_experiment_lists_the_ids(empty):
 
 
 def test_the_books_own_experiments_have_published_items_and_rows():
-    from fer_utils.published import list_published, load_published
+    from fer_utils.experiments.published import list_published, load_published
 
     for experiment in list_experiments():
         paper, item = experiment.id.split("/")

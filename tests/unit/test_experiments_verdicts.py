@@ -6,7 +6,7 @@ import toy_experiments as toy
 from scipy import stats
 
 from fer_utils import metrics
-from fer_utils.datasets.base import DataError
+from fer_utils.errors import DataError
 from fer_utils.experiments import (
     Outcome,
     Results,
@@ -24,8 +24,8 @@ from fer_utils.experiments import (
     summarise_ledger,
 )
 from fer_utils.experiments.ledger import Ledger, pack_labels, unpack_labels
+from fer_utils.experiments.published import Cell, Comparison, load_published
 from fer_utils.labels import BASIC
-from fer_utils.published import Cell, Comparison, load_published
 
 
 @pytest.fixture

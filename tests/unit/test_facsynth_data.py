@@ -10,8 +10,8 @@ import pytest
 from conftest import LISTED, put, tamper, write_sums
 
 from fer_utils.datasets import DataError, FaceDataset, facsynth
-from fer_utils.datasets.base import package_data
 from fer_utils.facsynth.sets import BASIC_COUNTS, COMPOUND_TEST, COMPOUND_TRAIN_TOTAL, LAB_COUNTS
+from fer_utils.files import package_data
 
 SHIPPED = package_data() / "facsynth"
 needs_data = pytest.mark.skipif(not (SHIPPED / "SHA256SUMS").exists(), reason="the faces have not been rendered")

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from fer_utils.datasets import ckplus, facsynth
-from fer_utils.datasets.base import DataError, Source
+from fer_utils.datasets.source import Source
+from fer_utils.errors import DataError
 from fer_utils.facsynth import geometry, produce, render
 from fer_utils.facsynth.appearance import REGIONS
 from fer_utils.facsynth.sets import plan_set

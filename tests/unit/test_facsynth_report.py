@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fer_utils.cli import app
-from fer_utils.datasets.base import DataError
+from fer_utils.errors import DataError
 from fer_utils.facsynth import report
 
 

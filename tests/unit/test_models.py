@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ from torch import nn
 from torch.nn.functional import conv2d, cross_entropy, linear, max_pool2d
 from torchvision import models as theirs
 
-from fer_utils.models import MODELS, VGG, AlexNet, BaseDCNN, ResNet, VGGFace, build_model, load_vgg_face
+from fer_utils.models import VGG, AlexNet, ResNet, VGGFace, build_model, load_vgg_face
 from fer_utils.models.base import find_flat_size
 from fer_utils.models.vgg_face import LAYERS, MEAN
+from fer_utils.papers.dlp_cnn.model import BaseDCNN
 
 SMALL = {"base_dcnn": 0.05, "alexnet": 0.05, "vgg": 0.05, "resnet": 0.125}
 
@@ -122,7 +124,9 @@ def test_weights_are_drawn_as_the_paper_says(name):
 @given(width=st.floats(0.02, 0.6), name=st.sampled_from(sorted(SMALL)))
 @settings(max_examples=20, deadline=None)
 def test_width_multiplies_every_layer(width, name):
-    model, whole = on_paper(MODELS[name], width=width, input_size=48), on_paper(MODELS[name], input_size=48)
+    model, whole = (
+        on_paper(partial(build_model, name), input_size=48, **options) for options in ({"width": width}, {})
+    )
     pairs = [
         (mine, full) for mine, full in zip(model.modules(), whole.modules(), strict=True) if isinstance(mine, nn.Conv2d | nn.Linear)
     ]

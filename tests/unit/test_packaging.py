@@ -16,8 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "fer_utils"
 # From the ground up: a module imports only from the ones before it (and from its own folder).
 ORDER = (
+    "errors",
     "labels",
     "files",
+    "discovery",
     "preprocess",
     "augment",
     "detect",
@@ -30,9 +32,8 @@ ORDER = (
     "models",
     "metrics",
     "training",
-    "recipes",
-    "published",
     "experiments",
+    "papers",
     "plotting",
     "facsynth",
     "cli",

@@ -3,7 +3,7 @@ from typing import ClassVar
 
 import pytest
 
-from fer_utils.recipes import Profile, Recipe, scale
+from fer_utils.experiments.recipe import Profile, Recipe, scale
 
 
 @dataclass(frozen=True)

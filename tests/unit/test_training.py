@@ -19,7 +19,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fer_utils.augment import center_crop
-from fer_utils.datasets.base import DataError, FaceDataset
+from fer_utils.datasets.base import FaceDataset
+from fer_utils.errors import DataError
 from fer_utils.losses import CenterLoss, LocalityPreservingLoss
 from fer_utils.models import build_model
 from fer_utils.splits import validation_split

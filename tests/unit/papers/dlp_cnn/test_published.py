@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from fer_utils.datasets.base import DataError
+from fer_utils.errors import DataError
+from fer_utils.experiments.published import Cell, list_published, load_published, parse_published
 from fer_utils.labels import BASIC, COMPOUND
-from fer_utils.published import Cell, list_published, load_published, parse_published
 
 MINIATURE = """
 paper: toy

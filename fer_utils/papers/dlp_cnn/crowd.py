@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from ...crowd import ReliabilityEM, cronbach_alpha, filter_annotators
-from ...datasets.base import DataError, FaceDataset
-from ...recipes.dlp_cnn import Crowd
-from ..registry import Outcome, Run, Setup, Task, register_experiment, score_faces
+from ...datasets.base import FaceDataset
+from ...errors import DataError
+from ...experiments.registry import Outcome, Run, Setup, Task, register_experiment, score_faces
+from .recipe import Crowd
 
 __all__ = ["plan_algorithm_1"]
 
@@ -34,7 +35,7 @@ def measure_crowd(task: Task, faces: int | None, max_iterations: int) -> list[Ou
     ----------
     task : Task
     faces, max_iterations
-        See :class:`~fer_utils.recipes.dlp_cnn.Crowd`.
+        See :class:`~fer_utils.papers.dlp_cnn.recipe.Crowd`.
 
     Returns
     -------
@@ -72,7 +73,7 @@ def measure_starts(task: Task, faces: int | None, max_iterations: int, tolerance
     task : Task
         Its seed is the number of the part. Parts share their annotators and no face.
     faces, max_iterations, tolerance, parts
-        See :class:`~fer_utils.recipes.dlp_cnn.Crowd`.
+        See :class:`~fer_utils.papers.dlp_cnn.recipe.Crowd`.
 
     Returns
     -------

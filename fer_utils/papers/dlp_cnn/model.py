@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from .base import FaceModel, find_flat_size, initialise, round_width
+from ...models.base import FaceModel, find_flat_size, initialise, round_width
+from ...models.registry import register_model
 
 __all__ = ["BaseDCNN"]
 
@@ -13,6 +14,7 @@ LAYERS = (64, "M", 96, "M", 128, 128, "M", 256, 256)
 FEATURES = 2000
 
 
+@register_model
 class BaseDCNN(FaceModel):
     """Six convolutions of 3x3, three poolings, a hidden layer of 2,000 (Li & Deng 2019, Table IV and section V-B).
 

@@ -11,11 +11,11 @@ from sklearn.base import BaseEstimator
 from ...classifiers import LDANearestNeighbour, LinearSVM, RandomLabelDetector
 from ...datasets.base import FaceDataset
 from ...descriptors import GaborDescriptor, HOGDescriptor, LBPDescriptor, ShapeDescriptor
+from ...experiments.faces import find_apex_options, find_roles, take_first
+from ...experiments.registry import Outcome, Run, Setup, Task, register_experiment, score_faces
 from ...labels import BASIC
-from ...recipes.dlp_cnn import Baselines
 from ...splits import Split, leave_one_subject_out, predefined, subject_kfold, validation_split
-from ..faces import find_apex_options, find_roles, take_first
-from ..registry import Outcome, Run, Setup, Task, register_experiment, score_faces
+from .recipe import Baselines
 
 __all__ = ["load_faces", "measure_descriptor", "measure_naive", "plan_table_5"]
 
@@ -148,7 +148,7 @@ def measure_descriptor(task: Task, role: str, descriptor: str, recipe: dict[str,
     role, descriptor : str
         Column and row of Table V.
     recipe : dict
-        Of :class:`~fer_utils.recipes.dlp_cnn.Baselines`.
+        Of :class:`~fer_utils.papers.dlp_cnn.recipe.Baselines`.
 
     Returns
     -------

@@ -9,12 +9,12 @@ from sklearn.metrics import cohen_kappa_score
 
 from fer_utils.datasets.base import FaceDataset
 from fer_utils.experiments import Setup, judge_claim, load_role, registry, run_experiment, summarise_ledger
-from fer_utils.experiments.dlp_cnn import facs
-from fer_utils.experiments.dlp_cnn.cross_database import SIX
-from fer_utils.experiments.dlp_cnn.facs import UNITS, arbitrate, code_units, find_openness, measure_entropy, read_units, true_units
-from fer_utils.published import load_published
-from fer_utils.recipes import Profile
-from fer_utils.recipes.dlp_cnn import Coding
+from fer_utils.experiments.published import load_published
+from fer_utils.experiments.recipe import Profile
+from fer_utils.papers.dlp_cnn import facs
+from fer_utils.papers.dlp_cnn.cross_database import SIX
+from fer_utils.papers.dlp_cnn.facs import UNITS, arbitrate, code_units, find_openness, measure_entropy, read_units, true_units
+from fer_utils.papers.dlp_cnn.recipe import Coding
 
 ID = "dlp-cnn/table-3"
 EXACT = Coding(thresholds=(0.2, 0.2), error=0.0, blur=0.0, turn=0.0, slip=0.0)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .base import Profile, Recipe, scale
+from ...experiments.recipe import Profile, Recipe, scale
 
 __all__ = ["DLPCNN", "Baselines", "Coding", "CrossDatabase", "Crowd"]
 
@@ -65,7 +65,7 @@ class Coding(Recipe):
     """Two simulated coders of action units, in the place of section III-B's two people; every number but the first is ours.
 
     A coder reads a unit's intensity with a normal error and codes what reads above a threshold; see
-    :func:`~fer_utils.experiments.dlp_cnn.facs.read_units`.
+    :func:`~fer_utils.papers.dlp_cnn.facs.read_units`.
     """
 
     faces: int = 309  # III-B

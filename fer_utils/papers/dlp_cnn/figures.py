@@ -11,12 +11,12 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from ...datasets.base import FaceDataset
+from ...experiments.faces import find_roles
+from ...experiments.registry import Outcome, Result, Run, Setup, Task, register_experiment, score_faces
 from ...metrics import draw_groups
-from ...recipes.dlp_cnn import DLPCNN
 from ...training import extract_features
-from ..faces import find_roles
-from ..registry import Outcome, Result, Run, Setup, Task, register_experiment, score_faces
 from .networks import RIVALS, TABLE, Trace, load_faces, name_file, read_network, read_trace, train_network
+from .recipe import DLPCNN
 from .tables import average_pieces
 
 __all__ = ["correlate_intensity", "measure_convergence", "measure_intensity", "measure_kept", "measure_setting"]
@@ -69,7 +69,7 @@ def measure_setting(task: Task, method: str, row: str, weight: float, neighbours
     weight, neighbours : float and int
         Lambda and k.
     recipe : dict
-        Of :class:`~fer_utils.recipes.dlp_cnn.DLPCNN`.
+        Of :class:`~fer_utils.papers.dlp_cnn.recipe.DLPCNN`.
     """
     settings = DLPCNN(**recipe)
     faces = load_faces(task, "basic", settings)
@@ -197,7 +197,7 @@ def measure_intensity(task: Task, row: str, method: str, recipe: dict[str, Any])
     method : str
         The network of Table VI.
     recipe : dict
-        Of :class:`~fer_utils.recipes.dlp_cnn.DLPCNN`.
+        Of :class:`~fer_utils.papers.dlp_cnn.recipe.DLPCNN`.
 
     Returns
     -------

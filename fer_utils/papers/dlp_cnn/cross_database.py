@@ -9,11 +9,11 @@ import numpy as np
 from ...classifiers import RBFSVM
 from ...datasets.base import FaceDataset
 from ...descriptors import HOGDescriptor
+from ...experiments.faces import find_apex_options, find_roles, fingerprint_faces, keep_classes, load_role, take_first
+from ...experiments.registry import Outcome, Run, Setup, Task, register_experiment, score_faces
 from ...labels import BASIC
-from ...recipes.dlp_cnn import CrossDatabase
 from ...splits import Split, kfold, subject_kfold
-from ..faces import find_apex_options, find_roles, fingerprint_faces, keep_classes, load_role, take_first
-from ..registry import Outcome, Run, Setup, Task, register_experiment, score_faces
+from .recipe import CrossDatabase
 
 __all__ = ["LAB_COUNTS", "ROW", "SIX", "draw_balanced", "load_six", "measure_lab", "measure_wild", "plan_figure_6"]
 
@@ -126,7 +126,7 @@ def measure_lab(task: Task, recipe: dict[str, Any], rendered: str | None = None)
     ----------
     task : Task
     recipe : dict
-        Of :class:`~fer_utils.recipes.dlp_cnn.CrossDatabase`.
+        Of :class:`~fer_utils.papers.dlp_cnn.recipe.CrossDatabase`.
     rendered : str, optional
         Checksum of the stand-in faces; only tells runs apart.
 

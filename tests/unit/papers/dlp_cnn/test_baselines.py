@@ -15,12 +15,12 @@ from fer_utils.experiments import (
     registry,
     run_experiment,
 )
-from fer_utils.experiments.dlp_cnn import baselines
 from fer_utils.experiments.ledger import unpack_labels
+from fer_utils.experiments.published import load_published
+from fer_utils.experiments.recipe import Profile
 from fer_utils.labels import BASIC
-from fer_utils.published import load_published
-from fer_utils.recipes import Profile
-from fer_utils.recipes.dlp_cnn import Baselines
+from fer_utils.papers.dlp_cnn import baselines
+from fer_utils.papers.dlp_cnn.recipe import Baselines
 from fer_utils.splits import subject_kfold
 
 ID = "dlp-cnn/table-5"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fer_utils.datasets import facsynth
-from fer_utils.datasets.base import DataError
+from fer_utils.errors import DataError
 from fer_utils.experiments import Ledger, find_experiment, judge_claim, run_experiment
 
 

@@ -9,18 +9,19 @@ from conftest import put, write_rafdb
 from typer.testing import CliRunner
 
 from fer_utils.cli import app
-from fer_utils.datasets.base import DataError, FaceDataset
+from fer_utils.datasets.base import FaceDataset
+from fer_utils.errors import DataError
 from fer_utils.experiments import find_experiment, read_ledger, run_experiments
-from fer_utils.experiments.dlp_cnn import networks, tables
-from fer_utils.experiments.dlp_cnn.figures import correlate_intensity
-from fer_utils.experiments.dlp_cnn.networks import METHODS, Trace, build_network, name_file, read_trace, train_network
-from fer_utils.experiments.dlp_cnn.tables import average_pieces
+from fer_utils.experiments.published import load_published
+from fer_utils.experiments.recipe import Profile
 from fer_utils.experiments.registry import Task
 from fer_utils.labels import BASIC
 from fer_utils.losses import LocalityPreservingLoss
-from fer_utils.published import load_published
-from fer_utils.recipes import Profile
-from fer_utils.recipes.dlp_cnn import DLPCNN
+from fer_utils.papers.dlp_cnn import networks, tables
+from fer_utils.papers.dlp_cnn.figures import correlate_intensity
+from fer_utils.papers.dlp_cnn.networks import METHODS, Trace, build_network, name_file, read_trace, train_network
+from fer_utils.papers.dlp_cnn.recipe import DLPCNN
+from fer_utils.papers.dlp_cnn.tables import average_pieces
 from fer_utils.training import fit, load_checkpoint, predict
 
 IDS = [f"dlp-cnn/{item}" for item in ("table-6", "table-7", "table-8", "table-9", "section-5-c", "figure-8", "figure-9", "figure-10")]

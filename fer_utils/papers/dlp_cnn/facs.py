@@ -2,7 +2,8 @@
 
 The coders are simulated. FACSynth knows which units it rendered, and what stands before each part of a face; a coder here sees a unit as
 strongly as its part is open, with an error that grows with pose and coarseness. No person coded anything, and the numbers of the simulation
-(:class:`~fer_utils.recipes.dlp_cnn.Coding`) are ours. Which units a wild face shows was drawn from tables when it was rendered: that wild
+(:class:`~fer_utils.papers.dlp_cnn.recipe.Coding`) are ours.
+Which units a wild face shows was drawn from tables when it was rendered: that wild
 faces are more diverse was put in, and can be read out, not found out.
 """
 
@@ -14,11 +15,11 @@ import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
 from ...datasets.base import FaceDataset
+from ...experiments.faces import find_apex_options, keep_classes
+from ...experiments.registry import Outcome, Run, Setup, Task, register_experiment
 from ...metrics import draw_groups
-from ...recipes.dlp_cnn import Coding
-from ..faces import find_apex_options, keep_classes
-from ..registry import Outcome, Run, Setup, Task, register_experiment
 from .cross_database import SIX, draw_balanced
+from .recipe import Coding
 
 __all__ = ["UNITS", "arbitrate", "code_units", "find_openness", "load_coded", "measure_coding", "measure_entropy", "plan_table_3",
            "read_units", "true_units"]
@@ -154,7 +155,7 @@ def measure_coding(task: Task, recipe: dict[str, Any]) -> list[Outcome]:
     ----------
     task : Task
     recipe : dict
-        Of :class:`~fer_utils.recipes.dlp_cnn.Coding`.
+        Of :class:`~fer_utils.papers.dlp_cnn.recipe.Coding`.
 
     Returns
     -------

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from ...datasets.base import FaceDataset
-from ...recipes.dlp_cnn import DLPCNN
+from ...experiments.faces import find_apex_options
+from ...experiments.registry import Outcome, Result, Run, Setup, Task, register_experiment, score_faces
 from ...splits import Split, predefined, subject_kfold, validation_split
 from ...training import FitSettings, extract_features, fit
-from ..faces import find_apex_options
-from ..registry import Outcome, Result, Run, Setup, Task, register_experiment, score_faces
 from .networks import (
     METHODS,
     RIVALS,
@@ -27,6 +26,7 @@ from .networks import (
     save_network,
     train_network,
 )
+from .recipe import DLPCNN
 
 __all__ = ["measure_confusion", "measure_network", "measure_time", "measure_transfer"]
 
@@ -57,11 +57,11 @@ def measure_network(task: Task, method: str, roles: list[str], recipe: dict[str,
     ----------
     task : Task
     method : str
-        Of :data:`~fer_utils.experiments.dlp_cnn.networks.METHODS`.
+        Of :data:`~fer_utils.papers.dlp_cnn.networks.METHODS`.
     roles : list of str
         Of the faces.
     recipe : dict
-        Of :class:`~fer_utils.recipes.dlp_cnn.DLPCNN`.
+        Of :class:`~fer_utils.papers.dlp_cnn.recipe.DLPCNN`.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def measure_transfer(task: Task, method: str, role: str, recipe: dict[str, Any])
         CK+ (the last frame of each of 309 sequences) and MMI by folds of people; SFEW 2.0 by its owners' parts, tested on the validation
         part, as labels of the test part are not public.
     recipe : dict
-        Of :class:`~fer_utils.recipes.dlp_cnn.DLPCNN`.
+        Of :class:`~fer_utils.papers.dlp_cnn.recipe.DLPCNN`.
 
     Returns
     -------

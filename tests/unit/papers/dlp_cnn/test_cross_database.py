@@ -5,12 +5,12 @@ import pytest
 
 from fer_utils.datasets.base import FaceDataset
 from fer_utils.experiments import Ledger, Setup, Task, compare_with_paper, find_experiment, judge_claim, load_role, registry, run_experiment
-from fer_utils.experiments.dlp_cnn import cross_database
-from fer_utils.experiments.dlp_cnn.cross_database import LAB_COUNTS, ROW, SIX, draw_balanced, load_six, measure_lab, measure_wild
+from fer_utils.experiments.published import load_published
+from fer_utils.experiments.recipe import Profile
 from fer_utils.labels import BASIC
-from fer_utils.published import load_published
-from fer_utils.recipes import Profile
-from fer_utils.recipes.dlp_cnn import CrossDatabase
+from fer_utils.papers.dlp_cnn import cross_database
+from fer_utils.papers.dlp_cnn.cross_database import LAB_COUNTS, ROW, SIX, draw_balanced, load_six, measure_lab, measure_wild
+from fer_utils.papers.dlp_cnn.recipe import CrossDatabase
 
 ID = "dlp-cnn/figure-6"
 

@@ -17,14 +17,15 @@ import torch
 from torch import nn
 
 from ...classifiers import LDANearestNeighbour, LinearSVM
-from ...datasets.base import DataError, FaceDataset
+from ...datasets.base import FaceDataset
+from ...errors import DataError
+from ...experiments.faces import take_first
+from ...experiments.registry import Task
 from ...losses import CenterLoss, LocalityPreservingLoss
 from ...models import FaceModel, build_model
-from ...recipes.dlp_cnn import DLPCNN
 from ...splits import Split, validation_split
 from ...training import FitSettings, fit, load_checkpoint, predict, prepare_images, save_checkpoint
-from ..faces import take_first
-from ..registry import Task
+from .recipe import DLPCNN
 
 __all__ = [
     "METHODS", "RIVALS", "TABLE", "Trace", "build_network", "classify_features", "load_faces", "make_loss", "name_file", "read_network",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
 from itertools import pairwise
 from typing import Any
 
 import yaml
 
-from ..datasets.base import DataError
+from ..discovery import find_folder, list_papers
+from ..errors import DataError
 
 __all__ = ["Cell", "Claim", "Column", "Comparison", "Item", "Published", "list_published", "load_published", "parse_published"]
 
@@ -208,8 +208,7 @@ class Published:
 
 def list_published() -> tuple[str, ...]:
     """The papers whose numbers are stored, by their short names."""
-    files = resources.files(__package__).iterdir()
-    return tuple(sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")))
+    return list_papers()
 
 
 @cache
@@ -230,8 +229,11 @@ def load_published(paper: str) -> Published:
     """
     if paper not in list_published():
         raise ValueError(f"no numbers of a paper {paper!r}; expected one of {', '.join(list_published())}")
-    name = f"{paper}.yaml"
-    return parse_published((resources.files(__package__) / name).read_text(encoding="utf-8"), name)
+    path = find_folder(paper) / "published.yaml"
+    found = parse_published(path.read_text(encoding="utf-8"), str(path))
+    if found.paper != paper:
+        raise DataError.at(path, f"holds the numbers of {found.paper!r}", f"those of {paper!r}, as its folder is named")
+    return found
 
 
 # -- parsing --------------------------------------------------------------------------------------------------------------

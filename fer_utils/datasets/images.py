@@ -1,0 +1,283 @@
+"""Images that are decoded when they are first asked for, and their cache."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ..errors import DataError
+from ..files import cache_root, replace_whole
+from .source import Source
+
+__all__ = ["PendingImages", "decode_image", "load_images", "source_key"]
+
+#: An image with more pixels than this is refused.
+MAX_PIXELS = 50_000_000
+
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF")
+_CHUNK = 64
+#: Fewer images than this are decoded so fast that a bar and a cached copy would only be in the way.
+_MANY = 1000
+
+
+class _Store:
+    """The images of one load, decoded once each however many subsets ask for them."""
+
+    def __init__(
+        self, count: int, shape: tuple[int, ...] | None, decode: Callable[[int], np.ndarray], where: Callable[[int], str], hint: str,
+        key: Callable[[], str] | None, read: Callable[[], np.ndarray] | None = None,
+    ) -> None:
+        self.count, self._shape, self._decode, self._where, self._hint, self._read = count, shape, decode, where, hint, read
+        self._key = key if count >= _MANY else None
+        self._done = np.zeros(count, dtype=bool)
+        self._array: np.ndarray | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one image; where the loader did not say it, that of the first."""
+        if self._shape is None:
+            self._shape = self._decode(0).shape if self.count else (0, 0)
+        return self._shape
+
+    def one(self, i: int) -> np.ndarray:
+        """Decode a single image, or take it from those that are there."""
+        if self._array is not None and self._done[i]:
+            return self._array[i]
+        image = self._decode(i)
+        if image.shape != self.shape:
+            got, want = (f"{s[1]}x{s[0]} pixels" for s in (image.shape, self.shape))
+            raise DataError.at(self._where(i), got, want + self._hint)
+        return image
+
+    def many(self, positions: np.ndarray) -> np.ndarray:
+        """The images at some positions, decoding what is missing."""
+        with self._lock:
+            if self._array is None:
+                self._open()
+            todo = positions[~self._done[positions]]
+            if len(todo):
+                self._decode_all(todo)
+                if self._done.all():
+                    self._keep()
+            assert self._array is not None
+            whole = len(positions) == self.count and np.array_equal(positions, np.arange(self.count))
+            return self._array if whole else self._array[positions]
+
+    def _decode_all(self, todo: np.ndarray) -> None:
+        array = self._array
+        assert array is not None
+
+        def some(start: int) -> int:
+            chunk = todo[start : start + _CHUNK]
+            for i in chunk:
+                array[i] = self.one(int(i))
+            self._done[chunk] = True
+            return len(chunk)
+
+        pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+        try:
+            # Without a terminal, as in a stored notebook, there is no bar.
+            with tqdm(total=len(todo), desc="decoding", unit=" images", leave=False, disable=True if len(todo) < _MANY else None) as bar:
+                for count in pool.map(some, range(0, len(todo), _CHUNK)):
+                    bar.update(count)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    # A cached copy is one .npy file, written under a temporary name and renamed: one that exists is whole.
+
+    def _path(self) -> Path | None:
+        root = cache_root()
+        return root / f"{self._key()}.npy" if self._key is not None and root is not None else None
+
+    def _open(self) -> None:
+        path = self._path()
+        if path is not None and path.is_file():
+            try:
+                kept = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError):
+                kept = None
+            if kept is not None and kept.dtype == np.uint8 and kept.shape == (self.count, *self.shape):
+                self._array, self._done[:] = kept, True
+                return
+            path.unlink(missing_ok=True)
+        self._array = np.empty((self.count, *self.shape), dtype=np.uint8)
+        if self._read is not None:
+            self._array, self._done[:] = self._read(), True
+            self._keep()
+
+    def _keep(self) -> None:
+        path = self._path()
+        if path is None:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replace_whole(path) as partial, partial.open("wb") as file:
+                np.save(file, self._array)
+        except OSError as error:
+            warnings.warn(f"{path}: decoded images are not kept ({error.strerror})", stacklevel=2)
+
+
+class PendingImages:
+    """Images that are decoded when they are first asked for; what :func:`load_images` returns.
+
+    A :class:`FaceDataset` takes it in the place of an array.
+    """
+
+    def __init__(self, store: _Store, positions: np.ndarray | None = None) -> None:
+        self._store = store
+        self._positions = np.arange(store.count) if positions is None else positions
+
+    @classmethod
+    def deferred(cls, count: int, shape: tuple[int, ...], read: Callable[[], np.ndarray], key: Callable[[], str] | None = None) -> Self:
+        """Images that one call reads together, such as a table of pixels.
+
+        Parameters
+        ----------
+        count : int
+        shape : tuple of int
+            Of one image.
+        read : callable
+            Returns uint8 ``[count, *shape]``; raises ``DataError``.
+        key : callable, optional
+            Names the cached copy; see :func:`source_key`.
+        """
+
+        def one(i: int) -> np.ndarray:
+            return store.many(np.array([i]))[0]
+
+        store = _Store(count, shape, one, str, "", key, read)
+        return cls(store)
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(N, H, W, 3)`` or ``(N, H, W)``. Where the loader did not fix the size, asking for it decodes the first image."""
+        return (len(self), *self._store.shape)
+
+    def one(self, i: int) -> np.ndarray:
+        """Decode the image at position ``i`` alone."""
+        return self._store.one(int(self._positions[i]))
+
+    def take(self, positions: np.ndarray) -> PendingImages:
+        """Some of the images, still waiting."""
+        return PendingImages(self._store, self._positions[positions])
+
+    def load(self) -> np.ndarray:
+        """Decode all of them, in threads: uint8 of ``shape``. Raises ``DataError`` at the first that is damaged or of another size."""
+        return self._store.many(self._positions)
+
+
+def source_key(files: Iterable[Path], *recipe: object) -> Callable[[], str]:
+    """Name a cached copy after the files behind it (path, size, time of change) and the ``recipe`` that decodes them."""
+
+    def key() -> str:
+        state = [(os.fspath(path.resolve()), *_stamp(path)) for path in files]
+        return hashlib.sha256(json.dumps([state, [str(part) for part in recipe]]).encode(errors="surrogateescape")).hexdigest()[:24]
+
+    return key
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_size, found.st_mtime_ns)
+
+
+def decode_image(data: bytes, where: object, mode: str = "RGB") -> np.ndarray:
+    """Decode an image file.
+
+    Parameters
+    ----------
+    data : bytes
+        JPEG, PNG, BMP, GIF or TIFF.
+    where : object
+        The file, for errors.
+    mode : {"RGB", "L"}
+
+    Returns
+    -------
+    uint8 ``[H, W, 3]`` or ``[H, W]``
+
+    Raises
+    ------
+    DataError
+        If it is no such image, is truncated, or has more than ``MAX_PIXELS``.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height <= MAX_PIXELS:
+                return np.asarray(image if image.mode == mode else image.convert(mode))
+            problem = f"{image.width}x{image.height} pixels"
+    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
+        raise DataError.at(where, f"cannot be decoded ({error})", "a whole JPEG or PNG image") from error
+    raise DataError.at(where, problem, f"at most {MAX_PIXELS} pixels")
+
+
+def load_images(
+    source: Source,
+    members: Sequence[str],
+    *,
+    mode: str = "RGB",
+    size: tuple[int, int] | None = None,
+    finish: Callable[[np.ndarray, int], np.ndarray] | None = None,
+    recipe: str = "",
+    hint: str = "",
+) -> PendingImages:
+    """Prepare images of one size, to be read and decoded in threads when they are first asked for.
+
+    Parameters
+    ----------
+    source : Source
+    members : sequence of str
+        Names within the source.
+    mode : {"RGB", "L"}
+    size : (height, width), optional
+        What every image must be; that of the first image by default.
+    finish : callable, optional
+        Takes a decoded image and its position, returns what is kept.
+    recipe : str
+        Says all that ``finish`` depends on. Many images are kept decoded in :func:`cache_root` for the next time; with ``finish``
+        only where there is a recipe to name them by.
+    hint : str
+        Added to the error about sizes.
+
+    Returns
+    -------
+    PendingImages
+        ``[N, H, W, 3]`` or ``[N, H, W]``. Decoding raises ``DataError`` at the first image that is damaged or of another size.
+
+    Raises
+    ------
+    DataError
+        If a member is not there.
+    """
+    members = list(members)
+    absent = next((name for name in members if name not in source), None)
+    if absent is not None:
+        raise DataError.at(source.where(absent), "not found", "an image")
+
+    def one(i: int) -> np.ndarray:
+        image = decode_image(source.read(members[i], "an image"), source.where(members[i]), mode)
+        return image if finish is None else finish(image, i)
+
+    depth = (3,) if mode == "RGB" else ()
+    shape = (*size, *depth) if size is not None else None if members else (0, 0, *depth)
+    key = source_key(source.files(members), mode, size, recipe, *members) if recipe or finish is None else None
+    return PendingImages(_Store(len(members), shape, one, lambda i: source.where(members[i]), hint, key))

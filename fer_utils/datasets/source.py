@@ -1,0 +1,271 @@
+"""Files of a dataset under one name, in a folder or in a zip archive; and its small text files."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from ..errors import DataError
+from ..files import data_root
+
+__all__ = ["Source", "find_root", "parse_numbers", "read_text"]
+
+#: An archive member that unpacks to more bytes, or by a larger factor, is refused.
+MAX_MEMBER_BYTES = 64 * 2**20
+MAX_RATIO = 200
+MAX_TOTAL_BYTES = 64 * 2**30
+
+_JUNK = {"Thumbs.db", "desktop.ini", ".DS_Store"}
+
+
+def find_root(root: str | os.PathLike[str] | None, name: str, layout: str) -> Path:
+    """Return the folder of a dataset: ``root``, or ``name`` in :func:`data_root`. Raises ``DataError`` if it is not there."""
+    folder = Path(root) if root is not None else data_root() / name
+    if not os.path.isdir(folder):
+        raise DataError.at(folder, "no such folder", layout)
+    return folder
+
+
+class Source:
+    """Files under one name, in a folder or in a zip archive, read by any number of threads.
+
+    Parameters
+    ----------
+    path : Path
+        A folder or a zip archive; its files may lie below one more folder of one of ``stems``.
+    stems : sequence of str
+        Names that the folder may have.
+
+    Raises
+    ------
+    DataError
+        If the archive is broken or unsafe: a member that is absolute, climbs out by ``..``, is a link, comes twice, is
+        encrypted, or unpacks to more than ``MAX_MEMBER_BYTES`` or by more than ``MAX_RATIO``; or a folder that holds a link
+        which leaves it.
+    """
+
+    def __init__(self, path: Path, stems: Sequence[str] = ()) -> None:
+        self.path = Path(path)
+        self._zipped = not self.path.is_dir()
+        self._stems = tuple(stems) or (self.path.stem,)
+        self._members: dict[str, Any] = _scan_zip(self.path, self._stems) if self._zipped else _scan_folder(self.path, self._stems)
+
+    @classmethod
+    def find(cls, parent: Path, *stems: str) -> Self | None:
+        """Open the first of ``parent/stem`` and ``parent/stem.zip`` that is there, or return ``None``."""
+        for stem in stems:
+            for path in (parent / stem, parent / f"{stem}.zip"):
+                if os.path.exists(path):
+                    return cls(path, stems)
+        return None
+
+    @classmethod
+    def require(cls, parent: Path, *stems: str, expected: str) -> Self:
+        """As :meth:`find`, but its absence is a ``DataError`` that says what was ``expected``."""
+        found = cls.find(parent, *stems)
+        if found is None:
+            raise DataError.at(parent / stems[0], "not found, neither as a folder nor as a .zip", expected)
+        return found
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Paths of the files within the source, sorted, with forward slashes."""
+        return sorted(self._members)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
+
+    def where(self, name: str) -> str:
+        """How errors call a file of this source."""
+        if self._zipped:
+            return f"{self.path}!{self._members[name].filename if name in self._members else name}"
+        return str(self._members.get(name, self.path / name))
+
+    def files(self, names: Sequence[str]) -> list[Path]:
+        """The files on disk behind some names: the archive, or each of them."""
+        return [self.path] if self._zipped else [Path(self._members.get(name, self.path / name)) for name in names]
+
+    def read(self, name: str, expected: str = "a readable file") -> bytes:
+        """Read the bytes of a file. Raises ``DataError``, which says what was ``expected``."""
+        if name not in self._members:
+            raise DataError.at(self.where(name), "not found", expected)
+        try:
+            data = self._unpack(self._members[name]) if self._zipped else self._members[name].read_bytes()
+        except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
+            raise DataError.at(self.where(name), f"cannot be read ({error})", expected) from error
+        if not data:
+            raise DataError.at(self.where(name), "empty file", expected)
+        return data
+
+    @cached_property
+    def _map(self) -> mmap.mmap:
+        with self.path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def _unpack(self, info: zipfile.ZipInfo) -> bytes:
+        # zipfile's own reader takes one lock for all threads and many small reads; this takes one slice of the mapped file.
+        head = self._map[info.header_offset : info.header_offset + 30]
+        if head[:4] != b"PK\x03\x04":
+            raise ValueError("no local header where the archive's directory points")
+        start = info.header_offset + 30 + sum(struct.unpack("<HH", head[26:30]))
+        data = self._map[start : start + info.compress_size]
+        if info.compress_type == zipfile.ZIP_DEFLATED:
+            data = zlib.decompressobj(-15).decompress(data, info.file_size + 1)
+        if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
+            raise ValueError("truncated or damaged")
+        return data
+
+    def text(self, name: str, expected: str = "a text file") -> str:
+        """Read a file as text. Raises ``DataError`` if it is not UTF-8."""
+        return _decode_text(self.read(name, expected), self.where(name), expected)
+
+
+def read_text(path: Path, expected: str) -> str:
+    """Read a loose file as text. Raises ``DataError``, which says what was ``expected``."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        problem = "not found" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise DataError.at(path, problem, expected) from error
+    if not data:
+        raise DataError.at(path, "empty file", expected)
+    return _decode_text(data, path, expected)
+
+
+def _decode_text(data: bytes, where: object, expected: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError.at(where, f"not a text file ({error.reason})", expected) from error
+
+
+def _junk(name: str) -> bool:
+    *folders, last = name.split("/")
+    return last in _JUNK or last.startswith("._") or "__MACOSX" in folders
+
+
+def _scan_folder(path: Path, stems: Sequence[str]) -> dict[str, Path]:
+    root = path.resolve()
+    members: dict[str, Path] = {}
+
+    def give_up(error: OSError) -> None:
+        raise DataError.at(error.filename or path, f"cannot be read ({error.strerror})", "a readable folder") from error
+
+    for folder, subfolders, files in os.walk(root, onerror=give_up):
+        for name in [*subfolders, *files]:
+            full = os.path.join(folder, name)
+            if os.path.islink(full):
+                _check_link(Path(full), root, path)
+        for name in files:
+            inside = os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
+            if not _junk(inside):
+                _add(members, inside, stems, path / inside, path / inside)
+    return members
+
+
+def _check_link(link: Path, root: Path, path: Path) -> None:
+    where = path / link.relative_to(root)
+    try:
+        goal = link.resolve()
+        circle = goal.is_symlink() or root == goal  # later versions resolve a loop to itself
+    except (OSError, RuntimeError):  # Python 3.11 and 3.12 raise RuntimeError for a loop
+        circle, goal = True, root
+    if circle:
+        raise DataError.at(where, "a link that leads in a circle", f"files that lie in {path}")
+    if not goal.is_relative_to(root):
+        raise DataError.at(where, "a link that leaves the folder", f"files that lie in {path}")
+
+
+def _add(members: dict[str, Any], name: str, stems: Sequence[str], value: object, where: object) -> None:
+    """Enter a file under its path below a leading folder of one of ``stems``, where there is one."""
+    first, _, rest = name.partition("/")
+    short = rest if rest and first in stems else name
+    if short in members:
+        raise DataError.at(where, "comes twice", "one file of a name")
+    members[short] = value
+
+
+def _scan_zip(path: Path, stems: Sequence[str]) -> dict[str, zipfile.ZipInfo]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, struct.error) as error:
+        raise DataError.at(path, f"cannot be read as a zip archive ({error})", "a whole zip archive; get the file again") from error
+    members: dict[str, zipfile.ZipInfo] = {}
+    total = 0
+    for info in infos:
+        name, where = info.filename, f"{path}!{info.filename}"
+        if name.startswith(("/", "\\")) or name[1:2] == ":" or (".." in name and ".." in name.replace("\\", "/").split("/")):
+            raise DataError.at(where, "unsafe member name", "members below the archive's own folder")
+        if stat.S_ISLNK(info.external_attr >> 16):
+            raise DataError.at(where, "member is a link", "plain files")
+        if info.flag_bits & 1:
+            raise DataError.at(where, "member is encrypted", "an archive without a password; unzip it first")
+        if info.is_dir() or _junk(name):
+            continue
+        total += info.file_size
+        ratio = info.file_size / max(info.compress_size, 1)
+        if info.file_size > MAX_MEMBER_BYTES or total > MAX_TOTAL_BYTES or (info.file_size > 2**20 and ratio > MAX_RATIO):
+            raise DataError.at(where, f"unpacks to {info.file_size} bytes, {ratio:.0f} times its size", "no decompression bomb")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DataError.at(where, f"packed by method {info.compress_type}", "a stored or deflated member")
+        _add(members, name, stems, info, where)
+    return members
+
+
+def parse_numbers(text: str, where: object, widths: Sequence[int], expected: str) -> list[float]:
+    """Numbers from a small text file.
+
+    Parameters
+    ----------
+    text : str
+        Lines of numbers parted by blanks or tabs; blank lines are skipped.
+    where : object
+        The file, for errors.
+    widths : sequence of int
+        How many numbers each line must hold.
+    expected : str
+        For errors.
+
+    Returns
+    -------
+    list of float
+        All numbers of the file, in its order; all finite.
+
+    Raises
+    ------
+    DataError
+        If the number of lines or columns differs, or something is not a finite number; names the line.
+    """
+    rows = [line.split() for line in text.splitlines()]
+    if [len(row) for row in rows] == list(widths):
+        try:
+            numbers = [float(column) for row in rows for column in row]
+        except ValueError:
+            numbers = [math.nan]
+        if math.isfinite(sum(numbers)):
+            return numbers
+    numbers = []
+    numbered = [(line, columns) for line, columns in enumerate(rows, 1) if columns]
+    for (line, columns), width in zip(numbered, widths, strict=False):
+        if len(columns) != width:
+            raise DataError.at(where, f"{len(columns)} columns", f"{expected} ({width} here)", line=line)
+        try:
+            row = list(map(float, columns))
+        except ValueError as error:
+            raise DataError.at(where, f"not a number in {' '.join(columns)!r}", expected, line=line) from error
+        if not math.isfinite(sum(row)):
+            raise DataError.at(where, f"not finite: {' '.join(columns)!r}", expected, line=line)
+        numbers += row
+    if len(numbered) != len(widths):
+        raise DataError.at(where, f"{len(numbered)} lines", f"{expected}, {len(widths)} lines", line=len(rows))
+    return numbers

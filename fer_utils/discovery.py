@@ -1,0 +1,67 @@
+"""Papers by folder: what lies in ``fer_utils/papers`` is found there, so that a new paper is one folder.
+
+Networks, experiments and published numbers are looked for here when somebody asks for them by name. The papers stand above the modules
+that ask; so nothing is imported before.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from .errors import DataError
+
+__all__ = ["find_folder", "import_part", "import_parts", "list_papers"]
+
+_PACKAGE = f"{__package__}.papers"
+_EXPECTED = "a folder with __init__.py, recipe.py and published.yaml, named as the paper with _ for -"
+
+
+def list_papers() -> tuple[str, ...]:
+    """Short names of the papers, ``dlp-cnn`` for the folder ``dlp_cnn``, in the order of the alphabet.
+
+    Raises
+    ------
+    DataError
+        If a folder is no package, lacks a part that every paper has, or has a name that no short name gives.
+    """
+    return tuple(sorted(_folders()))
+
+
+def find_folder(paper: str) -> Path:
+    """The folder of a paper. Raises ``ValueError``, which lists the papers, for an unknown one."""
+    found = _folders()
+    if paper not in found:
+        raise ValueError(f"unknown paper {paper!r}; expected one of {', '.join(sorted(found))}")
+    return found[paper]
+
+
+def import_part(paper: str, part: str) -> ModuleType | None:
+    """Import a module of a paper's folder; None if it has none of that name. What is wrong inside it is raised as it is."""
+    folder = find_folder(paper)
+    return import_module(f"{_PACKAGE}.{folder.name}.{part}") if (folder / f"{part}.py").is_file() else None
+
+
+def import_parts(paper: str) -> list[ModuleType]:
+    """Import all modules of a paper's folder, in the order of the alphabet."""
+    folder = find_folder(paper)
+    return [import_module(f"{_PACKAGE}.{folder.name}.{module.name}") for module in pkgutil.iter_modules([str(folder)])]
+
+
+def _folders() -> dict[str, Path]:
+    roots = [Path(root) for root in import_module(_PACKAGE).__path__]
+    packages = {module.name for module in pkgutil.iter_modules(map(str, roots)) if module.ispkg}
+    found: dict[str, Path] = {}
+    for folder in sorted(path for root in roots for path in root.iterdir() if path.is_dir() and path.name != "__pycache__"):
+        missing = next((name for name in ("__init__.py", "recipe.py", "published.yaml") if not (folder / name).is_file()), None)
+        if folder.name not in packages or missing:
+            raise DataError.at(folder, f"has no {missing}" if missing else "is no package of Python", _EXPECTED)
+        if folder.name != folder.name.lower():
+            raise DataError.at(folder, "has capitals in its name", _EXPECTED)
+        paper = folder.name.replace("_", "-")
+        if paper in found:
+            raise DataError.at(folder, f"comes twice, as {found[paper]} too", "one folder a paper")
+        found[paper] = folder
+    return found

@@ -1,0 +1,1 @@
+"""One folder a paper: its network, objective, recipe, experiments and published numbers."""

@@ -1,0 +1,1 @@
+"""Li & Deng 2019: RAF-DB and DLP-CNN."""
