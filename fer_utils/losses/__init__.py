@@ -2,6 +2,7 @@
 
 from .center import CenterLoss
 from .contrastive import ContrastiveLoss
+from .gathered import GatheredLoss
 from .island import IslandLoss, IsletsLoss
 from .locality import LocalityPreservingLoss
 from .triplet_center import TripletCenterLoss

@@ -80,6 +80,14 @@ class FaceModel(nn.Module):
         """Compute class scores ``[B, num_classes]`` before the softmax from features ``[B, embedding_size]``."""
         return self.classifier(features)
 
+    def compute_outputs(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Compute all that an objective may ask for: ``features`` ``[B, embedding_size]`` and ``scores`` ``[B, num_classes]``.
+
+        Networks that have more, such as masks or maps, add them under names of their own.
+        """
+        features = self.embed(images)
+        return {"features": features, "scores": self.classify(features)}
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Compute class scores ``[B, num_classes]`` before the softmax; see :meth:`embed` for the images."""
         return self.classify(self.embed(images))

@@ -23,7 +23,7 @@ from ..models import FaceModel, build_model
 
 __all__ = ["checksum", "load_checkpoint", "read_state", "save_checkpoint", "write_state"]
 
-_MODEL, _STATE = "fer_utils model 1", "fer_utils training 2"
+_MODEL, _STATE = "fer_utils model 1", "fer_utils training 3"
 
 
 def save_checkpoint(
@@ -104,10 +104,21 @@ def checksum(tensors: Mapping[str, torch.Tensor], text: str = "") -> str:
 
 
 def _write(path: Path, tensors: Mapping[str, torch.Tensor], kind: str, content: Mapping[str, Any]) -> None:
-    tensors, text = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, json.dumps(content, sort_keys=True)
+    tensors, text = _part_tensors(tensors), json.dumps(content, sort_keys=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replace_whole(path, sync=True) as partial:
         save_file(tensors, partial, {"kind": kind, "content": text, "checksum": checksum(tensors, text)})
+
+
+def _part_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors on the CPU, each with memory of its own: safetensors refuses those that share it, as tied weights do."""
+    found: dict[str, torch.Tensor] = {}
+    taken = set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        found[name] = tensor.clone() if tensor.untyped_storage().data_ptr() in taken else tensor
+        taken.add(tensor.untyped_storage().data_ptr())
+    return found
 
 
 def _read(path: Path, kind: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -1,22 +1,25 @@
-"""From faces to what a network says of them: features, scores, predictions, confusion counts."""
+"""From faces to what a network says of them: features, scores, predictions; and outputs of a frozen part, computed once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..augment import center_crop
 from ..datasets.base import FaceDataset
-from ..descriptors import to_grey
-from ..metrics import count_confusions
+from ..files import cache_root, replace_whole
 from ..models import FaceModel
+from .checkpoint import checksum
+from .data import Samples, iterate_images, scale_pixels
+from .fingerprint import checksum_arrays
 
-__all__ = ["evaluate", "extract_features", "has_bfloat16", "predict", "predict_scores", "prepare_images", "scale_pixels"]
-
-#: Images converted together, which bounds memory.
-_CHUNK = 256
+__all__ = ["cache_outputs", "evaluation_mode", "extract_features", "has_bfloat16", "predict", "predict_scores"]
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -28,79 +31,43 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and any(ask() for ask in asked)
 
 
-def prepare_images(images: np.ndarray, in_channels: int, size: int | None = None) -> torch.Tensor:
-    """Bring images to a network's colours, and to one size.
-
-    Parameters
-    ----------
-    images : uint8 ``[N, H, W]`` or ``[N, H, W, 3]``
-    in_channels : {1, 3}
-        1: :func:`~fer_utils.descriptors.to_grey`. 3: RGB; grey images are repeated.
-    size : int, optional
-        Side to resize to, bilinearly and without aliasing. Without it images keep their size.
-
-    Returns
-    -------
-    uint8 ``[N, in_channels, H, W]``
-
-    Raises
-    ------
-    ValueError
-        If the images are of another type or shape.
-    """
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)):
-        raise ValueError(f"images must be uint8 [N, H, W] or [N, H, W, 3], got {images.dtype} {list(images.shape)}")
-    height, width = images.shape[1:3] if size is None else (size, size)
-    channels = 1 if images.ndim == 3 else in_channels
-    prepared = torch.empty(len(images), channels, height, width, dtype=torch.uint8)
-    for start in range(0, len(images), _CHUNK):
-        part = images[start : start + _CHUNK]
-        part = torch.tensor(to_grey(part) if channels == 1 else part)
-        planes = part.unsqueeze(1) if part.ndim == 3 else part.permute(0, 3, 1, 2)
-        if planes.shape[2:] != prepared.shape[2:]:
-            planes = torch.nn.functional.interpolate(planes.float(), (height, width), mode="bilinear", antialias=True).round().clamp(0, 255)
-        prepared[start : start + _CHUNK] = planes
-    return prepared.expand(-1, in_channels, -1, -1)
-
-
-def scale_pixels(images: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Divide uint8 images by 255 (Li & Deng 2019, V-B), on the device, in the order of memory that convolutions prefer."""
-    return images.to(device, torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
-
-
-def run_batches(
-    compute: Callable[[torch.Tensor], torch.Tensor], model: FaceModel, images: torch.Tensor, batch_size: int, autocast: bool = False
-) -> torch.Tensor:
-    """Compute something of the middle of each prepared image, batch by batch, in evaluation mode: float32 ``[N, ...]``, on the CPU."""
-    if not len(images):
-        raise ValueError("there are no images")
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    found = []
+@contextmanager
+def evaluation_mode(*modules: nn.Module) -> Iterator[None]:
+    """Modules in evaluation mode, without gradients; afterwards each is in the mode in which it was."""
+    modes = [(module, module.training) for whole in modules for module in whole.modules()]
     try:
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            for part in images.split(batch_size):
-                found.append(compute(scale_pixels(center_crop(part, model.input_size), device)).float().cpu())
+        for whole in modules:
+            whole.eval()
+        with torch.inference_mode():
+            yield
     finally:
-        model.train(was_training)
-    return torch.cat(found)
+        for module, training in modes:
+            module.training = training
 
 
-def _prepare_for(model: FaceModel, images: np.ndarray) -> torch.Tensor:
-    return prepare_images(images, model.in_channels, model.image_size)
+def compute_batches(
+    compute: Callable[[torch.Tensor], torch.Tensor], model: FaceModel, data: Any, batch_size: int, workers: int | None = None
+) -> Iterator[torch.Tensor]:
+    """Apply ``compute`` to the centre crop of each image, batch by batch, in evaluation mode: float32 ``[B, ...]``, on the CPU."""
+    device = next(model.parameters()).device
+    with evaluation_mode(model):
+        for images in iterate_images(data, model, batch_size, workers):
+            yield compute(scale_pixels(center_crop(images, model.input_size), device)).float().cpu()
 
 
-def extract_features(model: FaceModel, images: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
+def extract_features(model: FaceModel, data: Any, *, batch_size: int = 256, workers: int | None = None) -> np.ndarray:
     """Compute the features of faces, for a classifier on top such as the paper's SVM.
 
     Parameters
     ----------
     model : FaceModel
         Used in evaluation mode, where it is.
-    images : uint8 ``[N, H, W]`` or ``[N, H, W, 3]``
+    data : uint8 ``[N, H, W]`` or ``[N, H, W, 3]``, FaceDataset, torch Dataset or DataLoader
         Whole faces, such as ``faces.images``: they are brought to the network's colours and ``image_size``, and the middle is cut out.
+        A torch dataset's images, and those of a ``FaceDataset`` with ``workers``, are read batch by batch.
     batch_size : int
+    workers : int, optional
+        Processes that read images from disk.
 
     Returns
     -------
@@ -111,38 +78,68 @@ def extract_features(model: FaceModel, images: np.ndarray, *, batch_size: int = 
     ValueError
         If there are no images, or they are of another type or shape, or too small.
     """
-    return run_batches(model.embed, model, _prepare_for(model, images), batch_size).numpy()
+    return torch.cat(list(compute_batches(model.embed, model, data, batch_size, workers))).numpy()
 
 
-def predict_scores(model: FaceModel, images: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
+def predict_scores(model: FaceModel, data: Any, *, batch_size: int = 256, workers: int | None = None) -> np.ndarray:
     """Compute class scores before the softmax, float32 ``[N, K]``; arguments and errors as :func:`extract_features`."""
-    return run_batches(model, model, _prepare_for(model, images), batch_size).numpy()
+    return torch.cat(list(compute_batches(model, model, data, batch_size, workers))).numpy()
 
 
-def predict(model: FaceModel, images: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
+def predict(model: FaceModel, data: Any, *, batch_size: int = 256, workers: int | None = None) -> np.ndarray:
     """Find the class with the highest score, int64 ``[N]``; arguments and errors as :func:`extract_features`."""
-    return predict_scores(model, images, batch_size=batch_size).argmax(axis=1)
+    return predict_scores(model, data, batch_size=batch_size, workers=workers).argmax(axis=1)
 
 
-def evaluate(model: FaceModel, faces: FaceDataset, *, batch_size: int = 256) -> np.ndarray:
-    """Count the confusions of a network on labelled faces.
+def cache_outputs(
+    compute: Callable[[torch.Tensor], torch.Tensor], model: FaceModel, faces: FaceDataset, *, name: str, batch_size: int = 64
+) -> Samples:
+    """Compute what a frozen part makes of faces, once: the next call with the same weights and images reads it from the cache.
 
     Parameters
     ----------
+    compute : callable
+        Takes images float ``[B, C, S, S]``, as the network does, and gives float ``[B, ...]``: a method or a part of ``model``.
     model : FaceModel
+        Whose weights and sizes decide the outputs.
     faces : FaceDataset
+        The middle of each image is looked at; there is no augmentation of what was computed once.
+    name : str
+        Of what is computed, such as ``"features"``: it tells apart what different parts of one network give.
     batch_size : int
 
     Returns
     -------
-    int64 ``[K, K]``
-        Rows are the truth; what :mod:`fer_utils.metrics` measures.
+    Samples
+        To be given to :func:`~fer_utils.training.fit.fit`. Its inputs, float32 ``[N, ...]``, are mapped from a file in the folder of
+        :func:`~fer_utils.files.cache_root`; where there is none they are in memory.
 
     Raises
     ------
     ValueError
-        If the network has another number of classes, or as :func:`extract_features`.
+        As :func:`extract_features`.
     """
-    if len(faces.classes) != model.num_classes:
-        raise ValueError(f"{faces.name} has {len(faces.classes)} classes, the network {model.num_classes}")
-    return count_confusions(faces.labels, predict(model, faces.images, batch_size=batch_size), range(model.num_classes))
+    key = f"{name} {model.name} {model.settings} {checksum(model.state_dict())} {checksum_arrays(faces.images)}"
+    root = cache_root()
+    path = None if root is None else root / "outputs" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
+    if path is None:
+        inputs = torch.cat(list(compute_batches(compute, model, faces, batch_size))).numpy()
+    else:
+        if not path.is_file():
+            _write_batches(path, compute_batches(compute, model, faces, batch_size), len(faces))
+        inputs = np.load(path, mmap_mode="r", allow_pickle=False)
+    return Samples(f"{name} of {faces.name}", inputs, faces.labels, faces.classes)
+
+
+def _write_batches(path: Any, batches: Iterator[torch.Tensor], count: int) -> None:
+    """Write batches to one array on disk, of which no more than a batch is ever in memory; whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_whole(path) as partial:
+        written, start = None, 0
+        for batch in batches:
+            if written is None:
+                written = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(count, *batch.shape[1:]))
+            written[start : start + len(batch)] = batch.numpy()
+            start += len(batch)
+        if written is not None:
+            written.flush()

@@ -10,8 +10,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from safetensors import safe_open
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -22,11 +20,14 @@ from fer_utils.augment import center_crop
 from fer_utils.datasets.base import FaceDataset
 from fer_utils.errors import DataError
 from fer_utils.losses import CenterLoss, LocalityPreservingLoss
+from fer_utils.metrics import count_confusions
 from fer_utils.models import build_model
 from fer_utils.splits import validation_split
 from fer_utils.training import (
+    Balanced,
+    CrossEntropyWithMetric,
     FitSettings,
-    evaluate,
+    crop_and_flip,
     extract_features,
     fit,
     load_checkpoint,
@@ -36,7 +37,7 @@ from fer_utils.training import (
     save_checkpoint,
 )
 from fer_utils.training.features import has_bfloat16
-from fer_utils.training.fit import _Order, crop_and_flip
+from fer_utils.training.state import TrainingState
 
 CLASSES = ("anger", "fear", "sadness")
 QUICK = {"steps": 12, "batch_size": 16, "milestones": (), "precision": "float32"}
@@ -79,8 +80,26 @@ def center(images, generator, size):
     return center_crop(images, size)
 
 
+def evaluate(model, faces) -> np.ndarray:
+    return count_confusions(faces.labels, predict(model, faces.images), range(3))
+
+
 class Interrupt(Exception):
     """A run that stops."""
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Make trainings stop once their checkpoint holds so many steps; None: no more."""
+    save, limit = TrainingState.save, {"step": None}
+
+    def save_and_stop(state, path, begun):
+        save(state, path, begun)
+        if state.step == limit["step"]:
+            raise Interrupt
+
+    monkeypatch.setattr(TrainingState, "save", save_and_stop)
+    return lambda step: limit.update(step=step)
 
 
 # -- learning -------------------------------------------------------------------------------------------------------------
@@ -186,28 +205,6 @@ def test_adam_is_torchs():
 # -- what is drawn --------------------------------------------------------------------------------------------------------
 
 
-@given(count=st.integers(1, 40), batch=st.integers(1, 50), seed=st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
-def test_every_face_comes_once_in_a_round(count, batch, seed):
-    order = _Order(np.zeros(count, dtype=np.int64), FitSettings(batch_size=batch, seed=seed))
-    batches = [order.batch(step) for step in range(4 * count // batch + 2)]
-    assert all(len(b) == batch for b in batches)
-    stream = torch.cat(batches).numpy()
-    for start in range(0, len(stream) - count + 1, count):
-        assert np.array_equal(np.sort(stream[start : start + count]), np.arange(count))
-    again = _Order(np.zeros(count, dtype=np.int64), FitSettings(batch_size=batch, seed=seed))
-    for step in reversed(range(len(batches))):
-        assert torch.equal(again.batch(step), batches[step]), "a step does not depend on those before it"
-
-
-def test_balanced_batches_hold_classes_evenly():
-    labels = np.repeat([0, 1, 2], [900, 90, 10])
-    for balanced, expected in ((True, [1 / 3, 1 / 3, 1 / 3]), (False, [0.9, 0.09, 0.01])):
-        order = _Order(labels, FitSettings(batch_size=100, balanced=balanced))
-        drawn = np.bincount(labels[torch.cat([order.batch(step) for step in range(40)]).numpy()], minlength=3) / 4000
-        np.testing.assert_allclose(drawn, expected, atol=0.04 if balanced else 0)
-
-
 def test_a_seed_decides_everything_and_disturbs_nothing():
     faces, runs = make_faces(), {}
     for name, seed in (("first", 3), ("second", 3), ("other", 4)):
@@ -310,8 +307,10 @@ def test_a_loss_on_features_is_added_with_its_weight():
         features = model.embed(images)
         plain = cross_entropy(model.classify(features), torch.tensor(faces.labels))
         expected = plain + 0.3 * (features - 1).square().sum(1).mean()
-    history = fit(model, faces, FitSettings(**{**QUICK, "steps": 1, "metric_weight": 0.3}), augment=center, metric_loss=loss)
+    history = fit(model, faces, FitSettings(**{**QUICK, "steps": 1}), augment=center, objective=CrossEntropyWithMetric(loss, 0.3))
     assert float(history.losses[0]) == pytest.approx(float(expected), rel=1e-5)
+    assert float(history.parts["cross-entropy"][0]) == pytest.approx(float(plain), rel=1e-5)
+    assert float(history.parts["metric"][0]) == pytest.approx(float(expected - plain) / 0.3, rel=1e-4)
     torch.testing.assert_close(loss.point.detach(), 1 - 0.01 * 0.3 * 2 * (1 - features.mean(0)), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(loss.bank, features, rtol=1e-4, atol=1e-6)
 
@@ -325,7 +324,7 @@ def test_a_loss_of_two_arguments_will_do():
             return embeddings.mean()
 
     model = make_model()
-    fit(model, make_faces(), FitSettings(**{**QUICK, "steps": 2, "metric_weight": 1.0}), metric_loss=Plain())
+    fit(model, make_faces(), FitSettings(**{**QUICK, "steps": 2}), objective=CrossEntropyWithMetric(Plain(), 1.0))
     assert called == [((16, model.embedding_size), None)] * 2
 
 
@@ -336,7 +335,7 @@ def test_weight_0_is_the_plain_loss():
 
     first, second, faces = make_model(), make_model(), make_faces()
     fit(first, faces, FitSettings(**QUICK))
-    fit(second, faces, FitSettings(**QUICK), metric_loss=Never())
+    fit(second, faces, FitSettings(**QUICK), objective=CrossEntropyWithMetric(Never(), 0.0))
     assert same(weights(first), weights(second))
 
 
@@ -344,49 +343,40 @@ def test_weight_0_is_the_plain_loss():
 
 
 @pytest.mark.parametrize(
-    ("name", "changes"),
+    ("name", "weight", "changes"),
     [
-        ("base_dcnn", {"metric_weight": 0.01, "validation_share": 0.25, "validate_every": 3}),
-        ("alexnet", {"optimizer": "adam", "learning_rate": 0.001, "balanced": True, "precision": "bfloat16"}),
-        ("resnet", {"momentum": 0.0, "metric_weight": 0.01}),
+        ("base_dcnn", 0.01, {"validation_share": 0.25, "validate_every": 3}),
+        ("alexnet", 0.0, {"optimizer": "adam", "learning_rate": 0.001, "precision": "bfloat16"}),
+        ("resnet", 0.01, {"momentum": 0.0}),
     ],
 )
-def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, name, changes):
+def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, stop_after, name, weight, changes):
     faces, settings = make_faces(), FitSettings(**{**QUICK, "milestones": (7,), **changes})
     results = []
     for stops in ([], [1, 6, 7, 11]):
-        model = make_model(name)
-        loss = Pull(faces, model.embedding_size)
-        options = {"checkpoint": tmp_path / f"{len(stops)}.safetensors", "checkpoint_seconds": 0, "metric_loss": loss}
-        for stop in stops:
-            left = iter(range(stop - len(saved_losses(options["checkpoint"]))))
-
-            def augment(images, generator, size, left=left):
-                if next(left, None) is None:
-                    raise Interrupt
-                return crop_and_flip(images, generator, size)
-
-            augment.__qualname__ = "crop_and_flip"
-            with pytest.raises(Interrupt):
-                fit(model, faces, settings, augment=augment, **options)
-            assert len(saved_losses(options["checkpoint"])) == stop
+        path = tmp_path / f"{len(stops)}.safetensors"
+        for stop in [*stops, None]:
             model = make_model(name)
-            options["metric_loss"] = loss = Pull(faces, model.embedding_size)
-        history = fit(model, faces, settings, **options)
+            loss = Pull(faces, model.embedding_size)
+            options = {"objective": CrossEntropyWithMetric(loss, weight), "sampler": Balanced() if name == "alexnet" else None}
+            stop_after(stop)
+            with pytest.raises(Interrupt) if stop else nullcontext():
+                history = fit(model, faces, settings, checkpoint=path, checkpoint_seconds=0, **options)
+            assert len(saved_losses(path)) == (stop or 12)
         results.append((weights(model), weights(loss), history))
     (model, loss, history), (resumed, resumed_loss, resumed_history) = results
     assert same(model, resumed) and same(loss, resumed_loss)
-    assert np.array_equal(history.losses, resumed_history.losses)
+    assert history.parts.keys() == resumed_history.parts.keys()
+    assert all(np.array_equal(history.parts[name], resumed_history.parts[name]) for name in history.parts)
     assert (history.validations, history.best_step) == (resumed_history.validations, resumed_history.best_step)
-    assert int(resumed_loss["calls"]) == (12 if settings.metric_weight else 0)
+    assert int(resumed_loss["calls"]) == (12 if weight else 0)
 
 
 @pytest.mark.parametrize("kind", ["center", "center by gradient", "locality"])
-def test_the_books_losses_resume_too(tmp_path, kind):
-    faces, settings = make_faces(), FitSettings(**{**QUICK, "metric_weight": 0.01, "validation_share": 0.25, "validate_every": 5})
+def test_the_books_losses_resume_too(tmp_path, stop_after, kind):
+    faces, settings = make_faces(), FitSettings(**{**QUICK, "validation_share": 0.25, "validate_every": 5})
     path, finals = tmp_path / "run.safetensors", []
-    stop = interrupt_after(path, 7)
-    for resumed in (False, True):
+    for stop in (None, 7):
         torch.manual_seed(0)
         model = make_model()
         loss = {
@@ -394,48 +384,32 @@ def test_the_books_losses_resume_too(tmp_path, kind):
             "locality": lambda size: LocalityPreservingLoss(5, train_labels=faces.labels.copy(), embedding_size=size),
         }[kind](model.embedding_size)
         before = weights(loss)
-        if resumed:
+        if stop:
+            stop_after(stop)
             with pytest.raises(Interrupt):
-                fit(model, faces, settings, augment=stop, metric_loss=loss, checkpoint=path, checkpoint_seconds=0)
+                fit(model, faces, settings, objective=CrossEntropyWithMetric(loss, 0.01), checkpoint=path, checkpoint_seconds=0)
+            stop_after(None)
             model = make_model()
             loss.load_state_dict(before)
-        fit(model, faces, settings, metric_loss=loss, checkpoint=path if resumed else None)
+        fit(model, faces, settings, objective=CrossEntropyWithMetric(loss, 0.01), checkpoint=path if stop else None)
         finals.append((weights(model), weights(loss)))
         assert not same(finals[-1][1], before), "the loss has learnt"
     assert same(finals[0][0], finals[1][0]) and same(finals[0][1], finals[1][1])
 
 
-def interrupt_after(path, steps: int):
-    """An augmentation that stops a run once its checkpoint holds so many steps."""
-
-    def stop(images, generator, size):
-        if len(saved_losses(path)) == steps:
-            raise Interrupt
-        return crop_and_flip(images, generator, size)
-
-    stop.__qualname__ = "crop_and_flip"
-    return stop
-
-
 def saved_losses(path) -> list[float]:
-    if not path.exists():
-        return []
     with safe_open(path, framework="pt") as file:
         step = json.loads(file.metadata()["content"])["step"]
-        return file.get_tensor("losses")[:step].tolist()
+        return file.get_tensor("part.loss")[:step].tolist()
 
 
-def test_a_finished_run_only_gives_back_its_weights(tmp_path):
+def test_a_finished_run_only_gives_back_its_weights(tmp_path, monkeypatch):
     faces, path = make_faces(), tmp_path / "run.safetensors"
     first, second = make_model(), make_model()
     history = fit(first, faces, FitSettings(**QUICK), checkpoint=path)
     stamp = path.stat().st_mtime_ns
-
-    def augment(*_):
-        raise AssertionError
-
-    augment.__qualname__ = "crop_and_flip"
-    again = fit(second, faces, FitSettings(**QUICK), augment=augment, checkpoint=path)
+    monkeypatch.setattr(TrainingState, "record", lambda *_: pytest.fail("a step was taken"))
+    again = fit(second, faces, FitSettings(**QUICK), checkpoint=path)
     assert same(weights(first), weights(second)) and np.array_equal(history.losses, again.losses)
     assert path.stat().st_mtime_ns == stamp
 
@@ -447,10 +421,11 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     cases = [
         (make_model(), make_faces(), {"learning_rate": 0.1}, "learning_rate was 0.01 and is now 0.1"),
         (make_model(width=0.05), make_faces(), {}, "model's width was 0.04 and is now 0.05"),
-        (make_model(), make_faces(seed=1), {}, "faces was 'bars, 120, .*' and is now 'bars, 120, .*'"),
+        (make_model(), make_faces(seed=1), {}, r"data was content '\w{8}' and is now content '\w{8}'"),
         (make_model(), make_faces(), {"steps": 13}, "steps was 12 and is now 13"),
         (make_model(seed=99), make_faces(), {}, r"weights at the start was 'checksum \w{8}' and is now 'checksum \w{8}'"),
-        (frozen, make_faces(), {}, r"model's frozen parameters was \[\] and is now \['body.0.weight', .*\]"),
+        (frozen, make_faces(), {}, r"model's frozen parameters was \[\] and is now \['body.0.weight', .*\.\.\."),
+        (make_model(), make_faces(identities=np.arange(120) // 5), {}, r"data was content '\w{8}' and is now content '\w{8}'"),
     ]
     for model, faces, changes, message in cases:
         with pytest.raises(DataError, match=rf"run.safetensors: of another training \({message}\); .* delete it to train from the start"):
@@ -462,12 +437,13 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
         fit(make_model(), make_faces(), FitSettings(**QUICK), checkpoint=tmp_path)
 
 
-def test_a_frozen_network_resumes(tmp_path):
+def test_a_frozen_network_resumes(tmp_path, stop_after):
     path, finals = tmp_path / "run.safetensors", []
-    for options in ({}, {"augment": interrupt_after(path, 5), "checkpoint": path, "checkpoint_seconds": 0}, {"checkpoint": path}):
+    for stop, options in ((None, {}), (5, {"checkpoint": path, "checkpoint_seconds": 0}), (None, {"checkpoint": path})):
         model = make_model()
         model.body.requires_grad_(False)
-        with pytest.raises(Interrupt) if "augment" in options else nullcontext():
+        stop_after(stop)
+        with pytest.raises(Interrupt) if stop else nullcontext():
             fit(model, make_faces(), FitSettings(**QUICK), **options)
         finals.append(weights(model))
     assert same(finals[0], finals[2]) and not same(finals[0], finals[1])
@@ -504,10 +480,9 @@ def test_leftovers_of_killed_writes_are_removed(tmp_path):
     ("changes", "message"),
     [
         ({"optimizer": "lamb"}, "optimizer must be one of 'sgd', 'adam', got 'lamb'"), ({"steps": 0}, "steps must be at least 1, got 0"),
-        ({"monitor": "loss"}, "monitor must be one of"), ({"precision": "half"}, "precision must be one of"),
+        ({"monitor": "recall"}, "monitor must be one of"), ({"precision": "half"}, "precision must be one of"),
         ({"learning_rate": -1.0}, "learning_rate must be finite and not below 0"), ({"momentum": 1.0}, "momentum must be at least 0"),
-        ({"validation_share": 1.0}, "validation_share must be"), ({"patience": 2}, "patience needs a validation_share"),
-        ({"metric_weight": math.nan}, "metric_weight must be finite"),
+        ({"validation_share": 1.0}, "validation_share must be"), ({"gamma": math.nan}, "gamma must be finite"),
         ({"steps": 2.5}, "steps must be an integer, got 2.5"), ({"batch_size": 16.0}, "batch_size must be an integer, got 16.0"),
         ({"seed": 1.5}, "seed must be an integer, got 1.5"), ({"steps": None}, "steps must be an integer, got None"),
         ({"validate_every": "7"}, "validate_every must be an integer, got '7'"),
@@ -530,8 +505,10 @@ def test_settings_take_integers_of_numpy(tmp_path):
 def test_faces_that_do_not_fit():
     with pytest.raises(ValueError, match="bars has 3 classes, the network 7"):
         fit(make_model(num_classes=7), make_faces(), FitSettings(**QUICK))
-    with pytest.raises(ValueError, match="bars has 3 classes, the network 7"):
-        evaluate(make_model(num_classes=7), make_faces())
+    with pytest.raises(ValueError, match="patience needs a validation_share or held_back"):
+        fit(make_model(), make_faces(), FitSettings(**{**QUICK, "patience": 2}))
+    with pytest.raises(ValueError, match="weight must be finite and not below 0, got nan"):
+        CrossEntropyWithMetric(CenterLoss(3, 2), math.nan)
     with pytest.raises(ValueError, match="bars has images of 28x28, the network takes 40; set its image_size"):
         fit(make_model(input_size=40), make_faces(), FitSettings(**QUICK))
     with pytest.raises(ValueError, match="bars holds no faces"):
@@ -632,7 +609,7 @@ def test_the_books_network_is_small_enough_to_ship(tmp_path):
 def test_files_that_are_no_networks(tmp_path):
     path = tmp_path / "run.safetensors"
     fit(make_model(), make_faces(), FitSettings(**QUICK), checkpoint=path)
-    with pytest.raises(ValueError, match=r"run.safetensors: of kind 'fer_utils training 2'; expected .* kind 'fer_utils model 1'"):
+    with pytest.raises(ValueError, match=r"run.safetensors: of kind 'fer_utils training 3'; expected .* kind 'fer_utils model 1'"):
         load_checkpoint(path)
     with pytest.raises(ValueError, match=r"nowhere.safetensors: not found"):
         load_checkpoint(tmp_path / "nowhere.safetensors")

@@ -14,19 +14,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import toy_objectives
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 from fer_utils.datasets.base import FaceDataset
+from fer_utils.losses import CenterLoss, ContrastiveLoss, FeatureBank, IsletsLoss, LocalityPreservingLoss
 from fer_utils.models import build_model
-from fer_utils.training import FitSettings, fit
-from fer_utils.training.fit import crop_and_flip
+from fer_utils.training import CrossEntropyWithMetric, FitSettings, crop_and_flip, fit
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 60
 SETTINGS = FitSettings(
-    steps=STEPS, batch_size=16, milestones=(40,), metric_weight=0.05, validation_share=0.25, validate_every=7, precision="float32"
+    steps=STEPS, batch_size=16, milestones=(40,), validation_share=0.25, validate_every=7, precision="float32"
 )
 
 
@@ -57,8 +58,8 @@ def slowly(images: torch.Tensor, generator: torch.Generator, size: int) -> torch
 def train(checkpoint: str, seconds: float = 0.0) -> tuple[list[float], dict[str, torch.Tensor]]:
     torch.set_num_threads(1)
     model = build_model("alexnet", seed=1, num_classes=3, width=0.03, input_size=24)  # with dropout
-    loss = Pull(model.embedding_size)
-    history = fit(model, make_faces(), SETTINGS, augment=slowly, metric_loss=loss, checkpoint=checkpoint, checkpoint_seconds=seconds)
+    objective = CrossEntropyWithMetric(Pull(model.embedding_size), 0.05)
+    history = fit(model, make_faces(), SETTINGS, augment=slowly, objective=objective, checkpoint=checkpoint, checkpoint_seconds=seconds)
     return history.losses.tolist(), model.state_dict()
 
 
@@ -110,23 +111,39 @@ import json, os, sys
 sys.path[:0] = [{root!r}, {tests!r}]
 import torch
 from accelerate import PartialState
-from test_training_processes import Pull, SHARED, make_faces
-from fer_utils.models import build_model
-from fer_utils.training import fit
+from test_training_processes import KINDS, train_kind
 torch.set_num_threads(1)
-for again in (False, True):  # a finished training only gives back its weights
-    model = build_model("base_dcnn", seed=1 + int(os.environ["RANK"]), num_classes=3, width=0.05, input_size=24)
-    loss = Pull(model.embedding_size)
-    loss.point.data += int(os.environ["RANK"])  # the first process's counts, and its network
-    history = fit(model, make_faces(), SHARED, metric_loss=loss, checkpoint={out!r} + ".safetensors")
+results = {{}}
+for kind in KINDS:
+    for again in (False, True):  # a finished training only gives back its weights
+        results[kind] = train_kind(kind, int(os.environ["RANK"]), {out!r} + kind + ".safetensors")
 state = PartialState()
-weights = torch.cat([p.detach().flatten() for p in (*model.parameters(), loss.point)]).tolist()
-result = dict(count=state.num_processes, losses=history.losses.tolist(), validations=history.validations, weights=weights)
-open(f"{out}.{{state.process_index}}", "w").write(json.dumps(result))
+open(f"{out}.{{state.process_index}}", "w").write(json.dumps(dict(count=state.num_processes, results=results)))
 """
-SHARED = FitSettings(
-    steps=15, batch_size=16, milestones=(10,), metric_weight=0.05, validation_share=0.25, validate_every=5, precision="float32"
-)
+SHARED = {"steps": 15, "batch_size": 16, "milestones": (10,), "precision": "float32"}
+LOSSES = {
+    "point": Pull, "center": lambda size: CenterLoss(3, size), "islets": lambda size: IsletsLoss(3, size, update="gradient"),
+    "locality": lambda size: LocalityPreservingLoss(5, bank=FeatureBank(toy_objectives.make_faces().labels.copy(), size)),
+    "contrastive": lambda size: ContrastiveLoss(margin=2.0),
+}
+KINDS = (*toy_objectives.KINDS, *LOSSES)
+
+
+def train_kind(kind: str, rank: int = 0, checkpoint: str | None = None) -> dict[str, object]:
+    """Train with an objective of a kind; processes other than the first come with other weights, which must not matter."""
+    metric = kind in LOSSES
+    made, model = toy_objectives.prepare("softmax" if metric else kind), toy_objectives.build("softmax" if metric else kind)
+    torch.manual_seed(0)
+    objective = CrossEntropyWithMetric(LOSSES[kind](model.embedding_size), 0.05) if metric else made.objective
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *objective.parameters()):
+            tensor += rank  # the first process's count
+    changes = {"validation_share": 0.25, "validate_every": 5} if kind == "point" else {}
+    history = fit(model, made.data, FitSettings(**SHARED, **changes), objective=objective, checkpoint=checkpoint, **made.options)
+    kept = [buffer for buffer in objective.buffers() if buffer.is_floating_point() and buffer.isfinite().all()]
+    tensors = [*model.parameters(), *objective.parameters(), *kept]
+    weights = torch.cat([tensor.detach().flatten() for tensor in tensors]).tolist()
+    return {"parts": {name: part.tolist() for name, part in history.parts.items()}, "validations": history.validations, "weights": weights}
 
 
 @pytest.mark.slow
@@ -141,12 +158,12 @@ def test_two_processes_share_a_batch(tmp_path, one_thread):
     assert done.returncode == 0, done.stderr
     first, second = (json.loads(Path(f"{out}.{rank}").read_text()) for rank in (0, 1))
     assert first["count"] == 2 and first == second, "both processes end with the same"
-
-    model = build_model("base_dcnn", seed=1, num_classes=3, width=0.05, input_size=24)
-    loss = Pull(model.embedding_size)
-    history = fit(model, make_faces(), SHARED, metric_loss=loss)
-    np.testing.assert_allclose(first["losses"], history.losses, rtol=1e-5)
-    assert history.losses[-1] < history.losses[0] - 0.1, "a curve, not a line"
-    assert first["validations"] == list(history.validations)
-    weights = torch.cat([p.detach().flatten() for p in (*model.parameters(), loss.point)])
-    torch.testing.assert_close(torch.tensor(first["weights"]), weights, rtol=1e-4, atol=1e-6)
+    for kind in KINDS:
+        alone, shared = json.loads(json.dumps(train_kind(kind))), first["results"][kind]
+        assert alone["parts"].keys() == shared["parts"].keys()
+        for name, part in alone["parts"].items():
+            np.testing.assert_allclose(shared["parts"][name], part, rtol=1e-4, atol=1e-6, err_msg=f"{kind}: {name}")
+        assert alone["validations"] == shared["validations"]
+        np.testing.assert_allclose(shared["weights"], alone["weights"], rtol=1e-3, atol=2e-5, err_msg=kind)
+        losses = alone["parts"]["loss"]
+        assert losses[-1] < losses[0] - 0.05, f"{kind}: a curve, not a line"
