@@ -1,7 +1,7 @@
-"""dlib's face descriptor network, with the weights that ship: features of faces learned from far more faces than any FER dataset has.
+"""dlib's face descriptor network, with the weights that ship: it learned from more faces than any FER dataset has.
 
-King (2017) trained it to tell people apart; ``weights/README.md`` says on whose faces. Its stages serve as a frozen trunk, or as the
-start of a fine-tuning.
+Davis King trained it to tell people apart, and published it in 2017; ``weights/README.md`` says on whose faces. Its stages serve as a
+frozen trunk, or as the start of a fine-tuning.
 """
 
 from __future__ import annotations
@@ -90,20 +90,20 @@ class FaceNetwork(FaceModel):
 
     ``body`` holds the stages by name, so ``body[:k]`` computes what ``body[k:]`` goes on from. For 150 pixels they give
 
-    ==============  ===================  ===============================================
-    stage           ``[channels, side]``  made of
-    ==============  ===================  ===============================================
-    ``stem``        32, 35               7x7 convolution and 3x3 maximum, both of stride 2
-    ``stage_32``    32, 35               3 residual blocks
-    ``stage_64``    64, 17               4 residual blocks, the first of them halves the side (as below)
-    ``stage_128``   128, 8               3 residual blocks
-    ``stage_256``   256, 4               3 residual blocks
-    ``stage_out``   256, 2               1 residual block
-    ``descriptor``  128 features         mean over the pixels, linear layer without bias
-    ==============  ===================  ===============================================
+    ==============  ============  =====================================================
+    stage           channels      made of
+    ==============  ============  =====================================================
+    ``stem``        32 of 35x35   7x7 convolution and 3x3 maximum, both of stride 2
+    ``stage_32``    32 of 35x35   3 residual blocks
+    ``stage_64``    64 of 17x17   4 residual blocks, the first of which halves the side
+    ``stage_128``   128 of 8x8    3 residual blocks, as above
+    ``stage_256``   256 of 4x4    3 residual blocks, as above
+    ``stage_out``   256 of 2x2    1 residual block, as above
+    ``descriptor``  128 features  mean over the pixels, linear layer without bias
+    ==============  ============  =====================================================
 
-    The original's batch normalisations, constants since its training ended, are folded into the convolutions. Two faces of one person
-    have descriptors less than 0.6 apart (Euclidean), mostly. Weights are drawn at random; :func:`load_face_network` gives the trained ones.
+    The original's batch normalisations, constants since its training ended, are folded into the convolutions. Weights are drawn at random;
+    :func:`load_face_network` gives the trained ones. With those, two faces of one person have descriptors less than 0.6 apart, mostly.
 
     Parameters
     ----------
