@@ -18,7 +18,7 @@ __all__ = ["TEMPLATE_5", "align_face", "align_faces", "similarity_transform", "w
 TEMPLATE_5 = np.array([[31.5, 37.0], [68.5, 37.0], [50.0, 58.0], [35.5, 77.5], [64.5, 77.5]], dtype=np.float32)
 
 
-def similarity_transform(points: np.ndarray, size: int = 100) -> SimilarityTransform:
+def similarity_transform(points: np.ndarray, size: int = 100, template: np.ndarray = TEMPLATE_5) -> SimilarityTransform:
     """Least-squares rotation, scale and shift that bring five points onto the template.
 
     Parameters
@@ -27,6 +27,8 @@ def similarity_transform(points: np.ndarray, size: int = 100) -> SimilarityTrans
         Left eye, right eye, nose tip, left mouth corner, right mouth corner; pixels, image order.
     size : int
         Side of the aligned face; the template scales with it.
+    template : array ``[5, 2]``
+        Where the points shall land in a face of 100x100.
 
     Returns
     -------
@@ -43,10 +45,12 @@ def similarity_transform(points: np.ndarray, size: int = 100) -> SimilarityTrans
         raise ValueError(f"alignment needs five finite (x, y) points, got an array of shape {points.shape}")
     if np.ptp(points, axis=0).max() < 1e-6:
         raise ValueError("alignment needs five distinct points, got one point five times")
-    return SimilarityTransform.from_estimate(points, TEMPLATE_5 * (size / 100))
+    return SimilarityTransform.from_estimate(points, template * (size / 100))
 
 
-def align_face(image: np.ndarray, points: np.ndarray, size: int = 100, *, smooth: bool = True) -> np.ndarray:
+def align_face(
+    image: np.ndarray, points: np.ndarray, size: int = 100, *, smooth: bool = True, template: np.ndarray = TEMPLATE_5
+) -> np.ndarray:
     """Warp a face so that its five points lie on the template.
 
     Parameters
@@ -58,13 +62,15 @@ def align_face(image: np.ndarray, points: np.ndarray, size: int = 100, *, smooth
         Side of the result.
     smooth : bool
         Bicubic; otherwise the nearest pixel, for masks.
+    template : array ``[5, 2]``
+        See :func:`similarity_transform`.
 
     Returns
     -------
     uint8 ``[size, size]`` or ``[size, size, 3]``
         Pixels from outside the image are black.
     """
-    inverse = np.linalg.inv(similarity_transform(points, size).params)
+    inverse = np.linalg.inv(similarity_transform(points, size, template).params)
     # Pillow measures at pixel centres: shift by half a pixel on both sides of the map.
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     matrix = half @ inverse @ np.linalg.inv(half)
@@ -72,7 +78,9 @@ def align_face(image: np.ndarray, points: np.ndarray, size: int = 100, *, smooth
     return np.asarray(Image.fromarray(image).transform((size, size), Image.Transform.AFFINE, tuple(matrix[:2].ravel()), resampling))
 
 
-def align_faces(images: np.ndarray | Sequence[np.ndarray], points: np.ndarray, size: int = 100) -> np.ndarray:
+def align_faces(
+    images: np.ndarray | Sequence[np.ndarray], points: np.ndarray, size: int = 100, *, template: np.ndarray = TEMPLATE_5
+) -> np.ndarray:
     """Align many faces; see :func:`align_face`.
 
     Parameters
@@ -83,6 +91,8 @@ def align_faces(images: np.ndarray | Sequence[np.ndarray], points: np.ndarray, s
         Pixels of each image.
     size : int
         Side of the results.
+    template : array ``[5, 2]``
+        See :func:`similarity_transform`.
 
     Returns
     -------
@@ -95,7 +105,7 @@ def align_faces(images: np.ndarray | Sequence[np.ndarray], points: np.ndarray, s
     """
     if len(images) != len(points) or not len(points):
         raise ValueError(f"aligning needs five points for each of at least one image, got {len(points)} for {len(images)} images")
-    return np.stack([align_face(image, five, size) for image, five in zip(images, points, strict=True)])
+    return np.stack([align_face(image, five, size, template=template) for image, five in zip(images, points, strict=True)])
 
 
 def warp_points(points: np.ndarray, transform: SimilarityTransform) -> np.ndarray:

@@ -71,10 +71,14 @@ class FaceModel(nn.Module):
         ValueError
             If the images have another shape.
         """
+        self.check_images(images)
+        return self.body(images)
+
+    def check_images(self, images: torch.Tensor) -> None:
+        """Raise ``ValueError`` for images of another shape than :meth:`embed` takes."""
         expected = (self.in_channels, self.input_size, self.input_size)
         if images.shape[1:] != expected:
             raise ValueError(f"{self.name} takes images [B, {', '.join(map(str, expected))}], got {list(images.shape)}")
-        return self.body(images)
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Compute class scores ``[B, num_classes]`` before the softmax from features ``[B, embedding_size]``."""

@@ -207,7 +207,8 @@ def test_the_wheel_holds_the_package(tmp_path):
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     held = set(zipfile.ZipFile(wheel).namelist())
-    sources = [path for path in PACKAGE.rglob("*") if path.suffix in {".py", ".yaml", ".json"} and "__pycache__" not in path.parts]
+    kinds = {".py", ".yaml", ".json", ".safetensors"}
+    sources = [path for path in PACKAGE.rglob("*") if path.suffix in kinds and "__pycache__" not in path.parts]
     wanted = {path.relative_to(ROOT).as_posix() for path in sources}
     assert sorted(wanted - held) == []
     assert [name for name in held if name.split("/")[0] not in {"fer_utils", wheel.name.rsplit("-", 3)[0] + ".dist-info"}] == []
