@@ -101,7 +101,7 @@ class Entry:
     published : tuple of Published
         One for each state that a copy may rightly be in; the usual one first.
     parts : tuple of str
-        The owners' own; empty where there are none and :data:`fer_utils.splits.PROTOCOLS` cuts folds.
+        The owners' own; empty where there are none, and papers cut folds.
     beside : tuple of str
         Other folders that the loader reads.
     note : str
