@@ -19,7 +19,7 @@ from scipy import stats
 
 __all__ = [
     "Interval", "PairedTest", "accuracy", "bootstrap_counts", "bootstrap_interval", "compute_metric", "count_confusions", "draw_groups",
-    "expand_counts", "mean_diagonal", "paired_test", "per_class_recall", "proportion_interval", "seed_interval",
+    "mean_diagonal", "paired_test", "per_class_recall", "proportion_interval", "seed_interval",
 ]
 
 #: Resamples; with 2,000 the ends of a 95 % interval are good to about a twentieth of its width.
@@ -59,22 +59,6 @@ def count_confusions(truth: Any, guess: Any, classes: Sequence[Any]) -> np.ndarr
     first, second = _encode(truth, guess, classes)
     k = len(classes)
     return np.bincount(first * k + second, minlength=k * k).reshape(k, k)
-
-
-def expand_counts(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Faces that give these counts, in the order of the cells: what a printed matrix needs to be resampled.
-
-    Parameters
-    ----------
-    counts : int ``[K, K]``
-
-    Returns
-    -------
-    truth, guess : int64 ``[N]``
-        Positions of the classes.
-    """
-    cells = np.repeat(np.arange(counts.size), np.asarray(counts).ravel())
-    return cells // len(counts), cells % len(counts)
 
 
 def _encode(truth: Any, guess: Any, classes: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Who trains and who is tested: the papers' protocols by name, over scikit-learn's splitters.
+"""Who trains and who is tested: the owners' parts, folds of images, folds of people, one person left out, a validation part.
 
 Every function returns a list of :class:`Split`, one a fold. Positions in a split count the faces of the dataset that it was made
 for; on disk a split names images instead, so that it can be laid on another copy of the dataset, or found not to fit it.
@@ -16,16 +16,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import LeaveOneGroupOut, StratifiedKFold
 
 from .datasets.base import FaceDataset
 from .datasets.source import read_text
 from .errors import DataError
 from .files import replace_whole
 
-__all__ = [
-    "PROTOCOLS", "Protocol", "Split", "kfold", "leave_one_subject_out", "predefined", "split_faces", "subject_kfold", "validation_split",
-]
+__all__ = ["Split", "kfold", "leave_one_subject_out", "predefined", "subject_kfold", "validation_split"]
 
 #: A share of faces is rounded to a fraction whose denominator is at most this.
 MAX_PARTS = 20
@@ -175,8 +173,11 @@ def subject_kfold(faces: FaceDataset, folds: int, seed: int = 0) -> list[Split]:
 
     Notes
     -----
-    :class:`sklearn.model_selection.StratifiedGroupKFold` deals people out one by one, those of the most uneven classes first. The
-    seed decides between people who are alike in that.
+    People are dealt out one by one, those whose classes are the most uneven first (by the standard deviation of their counts); the seed
+    decides between people who are alike in that. Each goes to the fold that leaves the folds' shares of the classes most alike, by their
+    standard deviation over folds, averaged over classes; of folds that are equal in that, to the one with the fewest faces, and of those
+    to the first. This is the rule of :class:`sklearn.model_selection.StratifiedGroupKFold`, written out since it deals differently in
+    different versions: here a seed gives the same folds with any, those of version 1.8 and later.
     """
     people = _identities(faces)
     _check_folds(faces, folds, people)
@@ -261,115 +262,40 @@ def _check_folds(faces: FaceDataset, folds: int, people: np.ndarray | None) -> N
 
 def _stratify(labels: np.ndarray, people: np.ndarray | None, folds: int, seed: int) -> Iterator[np.ndarray]:
     """Test positions of each fold."""
-    splitter = (StratifiedKFold if people is None else StratifiedGroupKFold)(folds, shuffle=True, random_state=seed)
+    if people is not None:
+        dealt = _deal_people(labels, people, folds, seed)
+        yield from (np.flatnonzero(dealt == fold) for fold in range(folds))
+        return
     with warnings.catch_warnings():
         # a class with fewer members than folds: refused above where it matters, allowed for a validation part
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        for _, test in splitter.split(np.zeros(len(labels)), labels, people):
+        for _, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels):
             yield test
+
+
+def _deal_people(labels: np.ndarray, people: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """The fold of each face, int64 ``[N]``; the rule stands in :func:`subject_kfold`."""
+    _, codes, totals = np.unique(labels, return_inverse=True, return_counts=True)
+    _, who = np.unique(people, return_inverse=True)
+    counts = np.zeros((who.max() + 1, len(totals)))
+    np.add.at(counts, (who, codes), 1)
+    shuffled = np.random.RandomState(seed).permutation(len(counts))  # the legacy generator: its draws are frozen
+    order = shuffled[np.argsort(-counts[shuffled].std(axis=1), kind="stable")]
+    held = np.zeros((folds, len(totals)))
+    dealt = np.empty(len(counts), dtype=np.int64)
+    for person in order:
+        tried = held + np.eye(folds)[:, :, None] * counts[person]  # [folds, folds, K]: the folds, if the first axis's gets the person
+        uneven, sizes = (tried / totals).std(axis=1).mean(axis=1), held.sum(axis=1)
+        best = 0
+        for fold in range(1, folds):
+            equal = np.isclose(uneven[fold], uneven[best])
+            if uneven[fold] < uneven[best] or (equal and sizes[fold] < sizes[best]):
+                best = fold
+        held[best] += counts[person]
+        dealt[person] = best
+    return dealt[who]
 
 
 def _folds(faces: FaceDataset, tests: Iterator[np.ndarray], name: str, seed: int | None) -> list[Split]:
     everyone = np.arange(len(faces))
     return [Split(np.setdiff1d(everyone, test), test, name.format(i), seed, faces.names) for i, test in enumerate(tests, 1)]
-
-
-# -- protocols ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How a paper splits a dataset.
-
-    Attributes
-    ----------
-    dataset : str
-        Key of :mod:`fer_utils.datasets.catalog`.
-    kind : {"predefined", "kfold", "subject_kfold", "leave_one_subject_out"}
-    folds : int or None
-        None where the dataset decides.
-    section : str
-        Where the paper says so.
-    test : str
-        The part that a predefined split tests on.
-    note : str
-        What the paper leaves open, and how we read it.
-    """
-
-    dataset: str
-    kind: str
-    folds: int | None
-    section: str
-    test: str = "test"
-    note: str = ""
-
-
-_SILENT = "whether people are kept apart is not said; we keep to plain folds of images"
-
-#: The protocols of the papers, ``<paper>/<dataset>``.
-PROTOCOLS = {
-    "dlp-cnn/rafdb-basic": Protocol("rafdb-basic", "predefined", None, "Li & Deng 2019, V-A"),
-    "dlp-cnn/rafdb-compound": Protocol("rafdb-compound", "predefined", None, "Li & Deng 2019, V-A"),
-    "dlp-cnn/ckplus-baseline": Protocol("ckplus", "kfold", 5, "Li & Deng 2019, V-A and Table V", note=_SILENT),
-    "dlp-cnn/jaffe": Protocol("jaffe", "leave_one_subject_out", None, "Li & Deng 2019, V-A and Table V"),
-    "dlp-cnn/ckplus": Protocol("ckplus", "subject_kfold", 5, "Li & Deng 2019, V-D", note="309 last frames, six classes"),
-    "dlp-cnn/mmi": Protocol("mmi", "subject_kfold", 5, "Li & Deng 2019, V-D", note="528 peak frames, three a sequence"),
-    "dlp-cnn/sfew": Protocol(
-        "sfew", "predefined", None, "Li & Deng 2019, V-D", test="val",
-        note="the rule of EmotiW 2015; that the validation part is meant follows from the scores it is compared with",
-    ),
-    "dam-cnn/ckplus": Protocol(
-        "ckplus", "kfold", 10, "Xie et al. 2019, 4.1.2", note=f"{_SILENT}, so frames of one sequence may be on both sides"
-    ),
-    "dam-cnn/jaffe": Protocol("jaffe", "kfold", 10, "Xie et al. 2019, 4.1.2", note=_SILENT),
-    "dam-cnn/tfeid": Protocol("tfeid", "kfold", 5, "Xie et al. 2019, 4.1.2", note=_SILENT),
-    "dam-cnn/baum2i": Protocol(
-        "baum2i", "kfold", 7, "Xie et al. 2019, 4.1.2",
-        note="the PPI protocol of Erdem et al. 2015, not described; read as partial person independence: a person may be on both sides",
-    ),
-    "dam-cnn/sfew": Protocol("sfew", "predefined", None, "Xie et al. 2019, 4.1.2", test="val"),
-    "dam-cnn/fer2013-val": Protocol("fer2013", "predefined", None, "Xie et al. 2019, 4.1.2", test="val"),
-    "dam-cnn/fer2013": Protocol("fer2013", "predefined", None, "Xie et al. 2019, 4.1.2"),
-    "ws-lgan/ckplus": Protocol("ckplus", "subject_kfold", 10, "Zhang et al. 2020, IV-B"),
-    "ws-lgan/oulu_casia": Protocol("oulu_casia", "subject_kfold", 10, "Zhang et al. 2020, IV-B"),
-    "ws-lgan/rafdb-basic": Protocol("rafdb-basic", "predefined", None, "Zhang et al. 2020, IV-B"),
-    "lban-il/rafdb-basic": Protocol("rafdb-basic", "predefined", None, "Li et al. 2021, 4.1"),
-    "lban-il/rafdb-compound": Protocol("rafdb-compound", "predefined", None, "Li et al. 2021, 4.1"),
-    "lban-il/sfew": Protocol("sfew", "predefined", None, "Li et al. 2021, 4.1 and Table 5", test="val"),
-    "lban-il/fer2013": Protocol("fer2013", "predefined", None, "Li et al. 2021, 4.1"),
-    "lban-il/expw": Protocol(
-        "expw", "kfold", 10, "Li et al. 2021, 4.1",
-        note="the ten groups are not described; their scores in Table 7 (57 to 76 for islets loss) differ far more than those of random "
-        "groups of 4,175 faces would, so they may be runs of the owners' list; ours are random and stratified",
-    ),
-    "daf-cnn/fer2013": Protocol("fer2013", "predefined", None, "Zhou et al. 2022, 4.1"),
-    "daf-cnn/sfew": Protocol("sfew", "predefined", None, "Zhou et al. 2022, 4.1", test="val"),
-}
-
-
-def split_faces(faces: FaceDataset, protocol: str, seed: int = 0) -> list[Split]:
-    """Split a dataset, or its stand-in, as a paper does.
-
-    Parameters
-    ----------
-    faces : FaceDataset
-        Any dataset that has what the protocol needs.
-    protocol : str
-        A name of ``PROTOCOLS``.
-    seed : int
-        Unused where nothing is drawn.
-
-    Raises
-    ------
-    ValueError
-        For an unknown protocol, or as the functions above.
-    """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {protocol!r}; expected one of {', '.join(PROTOCOLS)}")
-    asked = PROTOCOLS[protocol]
-    if asked.kind == "predefined":
-        return predefined(faces, asked.test)
-    if asked.kind == "leave_one_subject_out":
-        return leave_one_subject_out(faces)
-    assert asked.folds is not None
-    return (kfold if asked.kind == "kfold" else subject_kfold)(faces, asked.folds, seed)

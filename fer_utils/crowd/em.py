@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Self
 
@@ -42,27 +42,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from .chunks import CHUNK_ROWS, Held, Source, open_source
-from .votes import Block, code_arrays, encode_votes
+from .likelihood import CENTRE, REACH, ROUNDING, Rules, State, add_sweeps, find_posterior, find_scale, log_error_shares, sweep_chunk
+from .votes import code_arrays, encode_votes
 
 __all__ = ["FLAT", "ReliabilityEM", "Step"]
 
 #: Priors of this width, in ``beta`` a factor of 20,000, settle little but what the votes leave open.
 FLAT = 10.0
-
-#: Where the prior on ``alpha`` has its centre: GLAD's 1, times its typical clarity, which is 1 here.
-CENTRE = float(np.e)
-
-#: No face starts with a clarity below this: from 0 there is no way up in ``log beta``.
-LOWEST_START = 0.01
-
-#: Steps in beta for each step in alpha: beta's are local to a face, alpha's need a pass over all votes.
-_BETA_STEPS = 2
-#: A Newton step moves alpha and log beta by no more than this.
-_REACH = 1.0
-#: Below this share of the objective a loss is rounding.
-_ROUNDING = 1e-12
-#: A curvature in log beta below this share of what it would be were the labels known is not trusted.
-_FLATTEST = 0.1
 
 _CHOICES = {"init": ("agreement", "entropy", "summed entropy", "prior"), "m_step": ("newton", "gradient"),
             "errors": ("uniform", "shares"), "class_prior": ("uniform", "estimated")}
@@ -87,161 +73,6 @@ class Step(NamedTuple):
     objective: float
     alphas: np.ndarray
     change: float
-
-
-# -- the model, for one block of votes ------------------------------------------------------------------------------------
-
-
-class _Rules(NamedTuple):
-    """What all blocks share during one pass."""
-
-    alphas: np.ndarray  # [R]
-    log_priors: np.ndarray  # [K]
-    log_errors: np.ndarray  # [K, K]: from a true class (row), the log share of each wrong label; 0 on the diagonal
-    precision: float  # of the priors: 1 / s^2
-    m_step: str
-    init: str
-
-
-class _Expectation(NamedTuple):
-    evidence: np.ndarray  # [N]: log p(votes of the task)
-    posterior: np.ndarray  # [N, K]
-    spread: np.ndarray  # [N]: variance of the summed alpha * beta of the votes for the true class, under the posterior
-    residual: np.ndarray  # [V]: posterior probability that the vote is right, less the model's
-    curvature: np.ndarray  # [V]
-
-
-class _State(NamedTuple):
-    """A chunk's clarities while they are sought."""
-
-    log_betas: np.ndarray  # [N]; NaN where the search has yet to begin
-    reach: np.ndarray  # [N]: how far a step may go; it shrinks where steps did not help
-
-    @classmethod
-    def start(cls, log_betas: np.ndarray) -> _State:
-        return cls(log_betas, np.full(len(log_betas), _REACH))
-
-
-class _Sweep(NamedTuple):
-    """What one pass over a chunk gives."""
-
-    before: float  # objective on entry
-    after: float  # objective after the steps in beta
-    state: _State
-    gradient: np.ndarray  # [R], in alpha
-    curvature: np.ndarray  # [R]
-    mass: np.ndarray  # [K]: expected number of tasks of each class
-
-
-def _expect(block: Block, log_betas: np.ndarray, reliability: np.ndarray, rules: _Rules) -> _Expectation:
-    """The E-step. ``reliability`` is ``[V]``: the alpha of each vote's author."""
-    n, k = block.tally.shape
-    z = reliability * np.repeat(np.exp(log_betas), block.counts)
-    e = np.exp(-np.abs(z))
-    log_wrong = np.log1p(e) + np.maximum(z, 0)  # -log(1 - p)
-    p = 0.5 + np.copysign(0.5 * (1 - e) / (1 + e), z)
-    # log p(y) + sum over votes of log p where the vote is y, else log(1 - p) + log share; and log p - log(1 - p) = z.
-    right = np.bincount(block.cells, z, minlength=n * k).reshape(n, k)
-    joint = right + block.tally @ rules.log_errors.T + rules.log_priors
-    top = joint.max(axis=1, keepdims=True)
-    posterior = np.exp(joint - top)
-    total = posterior.sum(axis=1, keepdims=True)
-    posterior /= total
-    evidence = (np.log(total) + top)[:, 0] - np.add.reduceat(log_wrong, block.starts)
-    spread = (posterior * (right - (posterior * right).sum(axis=1, keepdims=True)) ** 2).sum(axis=1)
-    return _Expectation(evidence, posterior, spread, posterior.ravel()[block.cells] - p, e / (1 + e) ** 2)
-
-
-def _step_betas(block: Block, now: _Expectation, reliability: np.ndarray, state: _State, rules: _Rules) -> np.ndarray:
-    """The M-step in beta: where each task's ``log beta`` would go, ``[N]``."""
-    log_betas, reach = state
-    betas = np.exp(log_betas)
-    slope = betas * np.add.reduceat(now.residual * reliability, block.starts)
-    gradient = slope - rules.precision * log_betas
-    if rules.m_step == "newton":
-        known = betas**2 * np.add.reduceat(now.curvature * reliability**2, block.starts) + rules.precision
-        # The likelihood's own curvature, which counts that the label is not known, where it is not too flat to trust.
-        curvature = np.maximum(known - now.spread - slope, _FLATTEST * known)
-        return log_betas + np.clip(gradient / curvature, -reach, reach)
-    return np.log(np.maximum(betas + reach * gradient / betas / block.counts, betas / 10))
-
-
-def _penalised(now: _Expectation, log_betas: np.ndarray, rules: _Rules) -> np.ndarray:
-    return now.evidence - 0.5 * rules.precision * log_betas**2
-
-
-def _first_betas(block: Block, init: str) -> np.ndarray:
-    """Where ``log beta`` starts, ``[N]``."""
-    if init == "prior":
-        return np.zeros(len(block.counts))
-    if init == "agreement":
-        most = block.tally.max(axis=1)
-        betas = np.log((most + 1) / (block.counts - most + 1))
-        return np.log(np.maximum(betas, 0.1))
-    shares = block.tally / block.counts[:, None]
-    # over annotators, as printed, every vote adds its label's term; over classes every class does
-    weights = block.tally if init == "summed entropy" else shares > 0
-    betas = -(weights * shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=1)
-    return np.log(np.maximum(betas, LOWEST_START))
-
-
-def _sweep_block(block: Block, state: _State, rules: _Rules) -> _Sweep:
-    if (fresh := np.isnan(state.log_betas)).any():
-        state = state._replace(log_betas=np.where(fresh, _first_betas(block, rules.init), state.log_betas))
-    reliability = rules.alphas[block.workers]
-    now = _expect(block, state.log_betas, reliability, rules)
-    value = _penalised(now, state.log_betas, rules)
-    before = value.sum()
-    for _ in range(_BETA_STEPS):
-        moved = _step_betas(block, now, reliability, state, rules)
-        then = _expect(block, moved, reliability, rules)
-        gained = _penalised(then, moved, rules)
-        worse = ~(gained >= value)
-        reach = np.where(worse, state.reach / 4, np.minimum(state.reach * 2, _REACH))
-        if worse.any():  # a task whose step did not help stays where it was
-            moved, gained = np.where(worse, state.log_betas, moved), np.where(worse, value, gained)
-            votes = np.flatnonzero(np.repeat(worse, block.counts))
-            then.posterior[worse], then.spread[worse] = now.posterior[worse], now.spread[worse]
-            then.residual[votes], then.curvature[votes] = now.residual[votes], now.curvature[votes]
-        now, value, state = then, gained, _State(moved, reach)
-    betas = np.repeat(np.exp(state.log_betas), block.counts)
-    n_workers = len(rules.alphas)
-    return _Sweep(before, value.sum(), state, np.bincount(block.workers, now.residual * betas, n_workers),
-                  np.bincount(block.workers, now.curvature * betas**2, n_workers), now.posterior.sum(axis=0))
-
-
-def _by_block(blocks: Sequence[Block], state: _State) -> Iterator[tuple[Block, _State]]:
-    start = 0
-    for block in blocks:
-        part = slice(start, start + len(block.counts))
-        yield block, _State(state.log_betas[part], state.reach[part])
-        start = part.stop
-
-
-def _sweep(blocks: Sequence[Block], state: _State, rules: _Rules) -> _Sweep:
-    """One pass over a chunk: E-step, M-step in beta with fresh E-steps, and what the M-step in alpha needs."""
-    return _add(_sweep_block(block, part, rules) for block, part in _by_block(blocks, state))
-
-
-def _add(sweeps: Iterable[_Sweep]) -> _Sweep:
-    """Join the sweeps of blocks, or of chunks, as they come."""
-    states: list[_State] = []
-    sums: list[Any] = []
-    for sweep in sweeps:
-        states.append(sweep.state)
-        terms = (sweep.before, sweep.after, sweep.gradient, sweep.curvature, sweep.mass)
-        sums = [total + term for total, term in zip(sums, terms, strict=True)] if sums else list(terms)
-    before, after, gradient, curvature, mass = sums
-    return _Sweep(before, after, _State(*map(np.concatenate, zip(*states, strict=True))), gradient, curvature, mass)
-
-
-def _posterior(blocks: Sequence[Block], state: _State, rules: _Rules) -> tuple[np.ndarray, float]:
-    """A chunk's label probabilities ``[N, K]`` and log-likelihood."""
-    found = [_expect(block, part.log_betas, rules.alphas[block.workers], rules) for block, part in _by_block(blocks, state)]
-    return np.concatenate([one.posterior for one in found]), sum(one.evidence.sum() for one in found)
-
-
-# -- the climb over all of them -------------------------------------------------------------------------------------------
 
 
 class _Point(NamedTuple):
@@ -442,14 +273,14 @@ class ReliabilityEM(BaseEstimator):
         check_is_fitted(self)
         coded = encode_votes(votes, self.probas_.columns, self.alphas_.index)
         source, log_priors = Held(coded), np.log(self.priors_.to_numpy())
-        rules = _Rules(self.alphas_.to_numpy(), log_priors, self._log_errors, self._precision(), "newton", self.init)
-        state, last = _State.start(np.log(self.betas_.reindex(coded.tasks).to_numpy())), -np.inf
+        rules = Rules(self.alphas_.to_numpy(), log_priors, self._log_errors, self._precision(), "newton", self.init)
+        state, last = State.start(np.log(self.betas_.reindex(coded.tasks).to_numpy())), -np.inf
         for _ in range(self.max_iter):
-            sweep = _add(source.map(partial(_sweep, rules=rules), state))
+            sweep = add_sweeps(source.map(partial(sweep_chunk, rules=rules), state))
             state, gain, last = sweep.state, sweep.after - last, sweep.after
-            if gain <= _ROUNDING * abs(last):
+            if gain <= ROUNDING * abs(last):
                 break
-        (posterior, _), = source.map(partial(_posterior, rules=rules), state)
+        (posterior, _), = source.map(partial(find_posterior, rules=rules), state)
         return pd.DataFrame(posterior, index=coded.tasks, columns=coded.classes)
 
     def predict(self, votes: pd.DataFrame) -> pd.Series:
@@ -473,12 +304,12 @@ class ReliabilityEM(BaseEstimator):
     def _fit(self, source: Source, on_step: Callable[[Step], object] | None) -> Self:
         self._check()
         k = len(source.classes)
-        self._log_errors = _log_errors(source.votes_by_class if self.errors == "shares" else np.ones(k))
-        rules = _Rules(np.ones(len(source.workers)), np.full(k, -np.log(k)), self._log_errors, self._precision(), self.m_step, self.init)
+        self._log_errors = log_error_shares(source.votes_by_class if self.errors == "shares" else np.ones(k))
+        rules = Rules(np.ones(len(source.workers)), np.full(k, -np.log(k)), self._log_errors, self._precision(), self.m_step, self.init)
         point, history = self._climb(source, rules, on_step)
         rules = rules._replace(alphas=point.alphas, log_priors=point.log_priors)
-        state = _State(point.log_betas, point.reach)
-        posteriors, evidence = zip(*source.map(partial(_posterior, rules=rules), state), strict=True)
+        state = State(point.log_betas, point.reach)
+        posteriors, evidence = zip(*source.map(partial(find_posterior, rules=rules), state), strict=True)
         self.alphas_ = pd.Series(point.alphas, index=source.workers, name="alpha")
         self.betas_ = pd.Series(np.exp(point.log_betas), index=source.tasks, name="beta")
         self.probas_ = pd.DataFrame(np.concatenate(posteriors), index=source.tasks, columns=source.classes)
@@ -487,22 +318,22 @@ class ReliabilityEM(BaseEstimator):
         self.loss_history_, self.log_likelihood_, self.n_iter_ = history, float(sum(evidence)), len(history)
         return self
 
-    def _climb(self, source: Source, rules: _Rules, on_step: Callable[[Step], object] | None) -> tuple[_Point, list[float]]:
+    def _climb(self, source: Source, rules: Rules, on_step: Callable[[Step], object] | None) -> tuple[_Point, list[float]]:
         point, history, shown = None, [], None
         if (kept := source.restore(repr(self.get_params()))) is not None:
             history, point = kept.pop("history").tolist(), _Point(**kept)
         while len(history) < self.max_iter:
-            state = _State.start(np.full(len(source.tasks), np.nan))
+            state = State.start(np.full(len(source.tasks), np.nan))
             if point is not None:
                 alphas, log_priors, state = self._move(point, source.votes_by_worker)
                 rules = rules._replace(alphas=alphas, log_priors=log_priors)
-            sweep = _add(source.map(partial(_sweep, rules=rules), state))
+            sweep = add_sweeps(source.map(partial(sweep_chunk, rules=rules), state))
             outside = -0.5 * rules.precision * ((rules.alphas / CENTRE - 1) ** 2).sum()
             if self.class_prior == "estimated":
                 outside += rules.log_priors.sum()
             if history and sweep.before + outside < history[-1]:
                 # The step in alpha went too far: take less of it, unless what is lost is rounding.
-                if history[-1] - sweep.before - outside <= _ROUNDING * abs(history[-1]) or point.scale < 1e-6:
+                if history[-1] - sweep.before - outside <= ROUNDING * abs(history[-1]) or point.scale < 1e-6:
                     return point, history
                 point = point._replace(scale=point.scale / 4)
                 continue
@@ -521,42 +352,20 @@ class ReliabilityEM(BaseEstimator):
         warnings.warn(f"the fit still gained {gain:.3g} after max_iter={self.max_iter} iterations", ConvergenceWarning, stacklevel=4)
         return point, history
 
-    def _move(self, point: _Point, votes_by_worker: np.ndarray) -> tuple[np.ndarray, np.ndarray, _State]:
+    def _move(self, point: _Point, votes_by_worker: np.ndarray) -> tuple[np.ndarray, np.ndarray, State]:
         """The M-step in alpha and the class prior, and the scale that the priors prefer."""
         precision = self._precision()
         gradient = point.gradient - precision * (point.alphas / CENTRE - 1) / CENTRE
         if self.m_step == "newton":
-            step = np.clip(gradient / (point.curvature + precision / CENTRE**2), -_REACH, _REACH)
+            step = np.clip(gradient / (point.curvature + precision / CENTRE**2), -REACH, REACH)
         else:
             step = gradient / np.maximum(votes_by_worker, 1)
         alphas, log_priors = point.alphas + point.scale * step, point.log_priors
         if self.class_prior == "estimated":
             mass = point.mass + 1
             log_priors = np.log(mass / mass.sum())
-        shift = _best_scale(alphas / CENTRE, point.log_betas)
-        return alphas * np.exp(shift), log_priors, _State(point.log_betas - shift, point.reach)
-
-
-def _best_scale(alphas: np.ndarray, log_betas: np.ndarray) -> float:
-    """The ``u`` for which ``alphas * exp(u)`` and ``log_betas - u`` are likeliest under their priors; 0 if none is likelier than that."""
-    squares, total, n, logs = (alphas**2).sum(), alphas.sum(), len(log_betas), log_betas.sum()
-
-    def value(u: float) -> float:
-        return -0.5 * (np.exp(2 * u) * squares - 2 * np.exp(u) * total + n * u * u - 2 * u * logs)
-
-    u = 0.0
-    for _ in range(20):
-        slope = -np.exp(2 * u) * squares + np.exp(u) * total - n * u + logs
-        u += np.clip(slope / max(2 * np.exp(2 * u) * squares - np.exp(u) * total + n, n), -1, 1)
-    return float(u) if value(u) > value(0.0) else 0.0
-
-
-def _log_errors(weights: np.ndarray) -> np.ndarray:
-    """Log share of each wrong label (column) among the mistakes on a true class (row), by weight; 0 on the diagonal, ``[K, K]``."""
-    weights = weights + 1.0  # a class that nobody voted for is not impossible
-    shares = np.log(weights[None, :] / (weights.sum() - weights)[:, None])
-    np.fill_diagonal(shares, 0)
-    return shares
+        shift = find_scale(alphas / CENTRE, point.log_betas)
+        return alphas * np.exp(shift), log_priors, State(point.log_betas - shift, point.reach)
 
 
 def _pick(probas: pd.DataFrame) -> pd.Series:

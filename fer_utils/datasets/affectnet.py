@@ -18,6 +18,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from ..files import data_root
 from ..labels import AFFECTNET
 from .base import FaceDataset
 from .ckplus import five_points
-from .images import MAX_PIXELS, load_images
+from .images import MAX_PIXELS, load_images, resize_square
 from .source import Source, read_text
 
 __all__ = ["load"]
@@ -106,17 +107,13 @@ def load(
     source, found = _read_lists(folder, lists, split, landmarks) if lists else _read_folders(path, split, landmarks)
     faces = [face for face in found if face.label < classes]
     boxes = np.array([face.box for face in faces], dtype=np.int64).reshape(-1, 4)
-
-    def cut(image: np.ndarray, i: int) -> np.ndarray:
-        if lists:
-            image = _cut_box(image, boxes[i], faces[i].where, faces[i].line)
-        elif landmarks and image.shape[:2] != (RELEASED_SIZE, RELEASED_SIZE):
-            problem = f"{image.shape[1]}x{image.shape[0]} pixels, to which the landmarks do not belong"
-            raise DataError.at(source.where(faces[i].member), problem, f"{RELEASED_SIZE}x{RELEASED_SIZE} pixels; or load without landmarks")
-        return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))
-
+    members = [face.member for face in faces]
+    if lists:
+        finish = partial(_cut_listed, boxes=boxes, lines=[(face.where, face.line) for face in faces], size=size)
+    else:
+        finish = partial(_check_released, places=list(map(source.where, members)) if landmarks else None, size=size)
     images = load_images(
-        source, [face.member for face in faces], size=(size, size), finish=cut,
+        source, members, size=(size, size), finish=finish,
         recipe=f"box lanczos {size} {landmarks} {hashlib.sha256(boxes.tobytes()).hexdigest()}",
     )
     dense = None
@@ -142,6 +139,17 @@ class _Face:
     box: tuple[int, int, int, int] = (0, 0, RELEASED_SIZE, RELEASED_SIZE)  # x, y, width, height
     where: Path | None = None
     line: int | None = None
+
+
+def _check_released(image: np.ndarray, i: int, places: Sequence[str] | None, size: int) -> np.ndarray:
+    if places is not None and image.shape[:2] != (RELEASED_SIZE, RELEASED_SIZE):
+        problem = f"{image.shape[1]}x{image.shape[0]} pixels, to which the landmarks do not belong"
+        raise DataError.at(places[i], problem, f"{RELEASED_SIZE}x{RELEASED_SIZE} pixels; or load without landmarks")
+    return resize_square(image, size)
+
+
+def _cut_listed(image: np.ndarray, i: int, boxes: np.ndarray, lines: Sequence[tuple[Path | None, int | None]], size: int) -> np.ndarray:
+    return resize_square(_cut_box(image, boxes[i], *lines[i]), size)
 
 
 def _cut_box(image: np.ndarray, box: np.ndarray, where: Path | None, line: int | None) -> np.ndarray:

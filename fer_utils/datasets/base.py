@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -39,6 +40,10 @@ def _locked(array: np.ndarray) -> np.ndarray:
 @dataclass(frozen=True, eq=False, repr=False)
 class FaceDataset:
     """Faces with labels and whatever else is known of them, one row an image; acts like a torchvision dataset.
+
+    Images may stay on disk: a loader leaves them there until ``images`` is read, which decodes all of them, while ``faces[i]`` decodes
+    one. A dataset that is pickled, as for a worker of torch's ``DataLoader``, takes along where its files lie, not their pixels, and its
+    copy reads them anew; images that were decoded before travel decoded. Other arrays are in memory.
 
     Arrays are read-only: copy one (or index it with an array) before writing to it or giving it to ``torch.from_numpy``.
 
@@ -133,14 +138,17 @@ class FaceDataset:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        """One face as ``(PIL.Image, label)``; the image goes through ``transform`` where there is one."""
+        """One face as ``(PIL.Image, label)``; the image goes through ``transform`` where there is one.
+
+        Raises ``TypeError`` for anything but one position: :meth:`subset` takes several.
+        """
+        try:
+            index = operator.index(index)
+        except TypeError as error:
+            raise TypeError(f"faces[i] takes one position, got {type(index).__name__}; faces.subset(...) takes several") from error
         held = self.__dict__["images"]
         image: Any = Image.fromarray(held.one(index) if isinstance(held, PendingImages) else held[index])
         return (image if self.transform is None else self.transform(image)), int(self.labels[index])
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Another process may not see the files: what travels is decoded.
-        return {**self.__dict__, "images": self.images}
 
     def __repr__(self) -> str:
         shape = self.__dict__["images"].shape
@@ -154,11 +162,6 @@ class FaceDataset:
             f"  classes: {', '.join(f'{name} {count}' for name, count in self.class_counts().items())}",
         ]
         return "\n".join([*lines, f"  with: {', '.join(known)}"] if known else lines)
-
-    @property
-    def targets(self) -> np.ndarray:
-        """The labels, under torchvision's name."""
-        return self.labels
 
     @property
     def train(self) -> FaceDataset:

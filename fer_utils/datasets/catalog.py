@@ -1,16 +1,14 @@
 """The datasets of the book: where each lies, who needs it, how to get it, and whether a copy holds what was published.
 
-Published counts come from the five papers and from the owners' own descriptions; each names its source. Where nothing was
-published, :func:`check` only reports what it found.
+The facts are in :mod:`~fer_utils.datasets.catalog_entries`. Where nothing was published, :func:`check` only reports what it found.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from importlib import import_module
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,144 +16,13 @@ import numpy as np
 from tqdm import tqdm
 
 from ..files import data_root, package_data
-from ..labels import (
-    AFFECTNET,
-    BAUM2I,
-    CKPLUS,
-    EXPW,
-    FER2013,
-    FERPLUS,
-    JAFFE,
-    MMI,
-    MUXSPACE,
-    OULU_CASIA,
-    RAFDB,
-    RAFDB_COMPOUND,
-    SFEW,
-    TFEID,
-    Vocabulary,
-)
 from .base import FaceDataset
+from .catalog_entries import ENTRIES
+from .entry import UNDIVIDED, Entry, Published
 
 __all__ = ["Entry", "Finding", "Published", "check", "entries", "find", "is_here"]
 
 _CHUNK = 64
-_NONE = "none"
-
-
-@dataclass(frozen=True, eq=False)
-class Published:
-    """What somebody wrote that a dataset, or a common copy of it, holds.
-
-    Attributes
-    ----------
-    copy : str
-        Which copy, such as ``"aligned faces"``.
-    source : str
-        Who says so.
-    total : int, optional
-        Faces.
-    parts : dict of str to int
-        Faces by part (``train``, ``val``, ``test``), as far as known.
-    classes : dict of str to dict of str to int
-        By part (``"none"`` for a dataset without parts), faces by class in the owners' order, as far as known.
-    """
-
-    copy: str
-    source: str
-    total: int | None = None
-    parts: Mapping[str, int] = field(default_factory=dict)
-    classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for part, counts in self.classes.items():
-            whole = self.total if part == _NONE else self.parts.get(part)
-            if whole is not None and sum(counts.values()) != whole:
-                raise ValueError(f"{self.copy}: the classes of {part} sum to {sum(counts.values())}, not {whole}")
-        if self.total is not None and sum(self.parts.values()) > self.total:
-            raise ValueError(f"{self.copy}: the parts sum to {sum(self.parts.values())}, more than {self.total}")
-
-
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """One dataset of the book.
-
-    Attributes
-    ----------
-    key, title : str
-    folder : str
-        Below :func:`~fer_utils.files.data_root`.
-    environment : {"lab", "film", "web", "rendered"}
-        Where the faces are from.
-    terms : str
-        Licence or terms, in short; the owners' own words count.
-    apply : str
-        How to get it.
-    needed_by : tuple of str
-        Papers, with what they use it for.
-    module : str
-        Of ``fer_utils.datasets``; imported when it is needed.
-    function : str
-    options : dict
-        For the loader.
-    published : tuple of Published
-        One for each state that a copy may rightly be in; the usual one first.
-    parts : tuple of str
-        The owners' own; empty where there are none and :data:`fer_utils.splits.PROTOCOLS` cuts folds.
-    beside : tuple of str
-        Other folders that the loader reads.
-    note : str
-        What a reader of the counts should know.
-    vocabulary : Vocabulary, optional
-        The classes; None where there are no emotion labels.
-    """
-
-    key: str
-    title: str
-    folder: str
-    environment: str
-    terms: str
-    apply: str
-    needed_by: tuple[str, ...]
-    module: str
-    function: str = "load"
-    options: Mapping[str, Any] = field(default_factory=dict)
-    published: tuple[Published, ...] = ()
-    parts: tuple[str, ...] = ()
-    beside: tuple[str, ...] = ()
-    note: str = ""
-    vocabulary: Vocabulary | None = None
-
-    @property
-    def size(self) -> int | None:
-        """How many faces the usual copy holds, where that was published."""
-        return self.published[0].total if self.published else None
-
-    def load(self, root: str | os.PathLike[str] | None = None, **options: Any) -> FaceDataset:
-        """Read the dataset.
-
-        Parameters
-        ----------
-        root : path, optional
-            As the loader takes it; below the data root by default.
-        **options
-            For the loader, over those of the entry.
-
-        Raises
-        ------
-        DataError
-            If it is not there, or damaged; see the loader.
-        ImportError
-            If the loader needs a package that is not installed.
-        ValueError
-            For a ``root`` of FACSynth, which is found by ``$FER_DATA`` alone.
-        """
-        if self.module == "facsynth":
-            if root is not None:
-                raise ValueError(f"{self.title} is found below the folder of $FER_DATA, or beside the package; set that instead of a root")
-        else:
-            options = {"root": root, **options}
-        return getattr(import_module(f".{self.module}", __package__), self.function)(**{**self.options, **options})
 
 
 @dataclass(frozen=True)
@@ -187,15 +54,15 @@ class Finding:
 
 def entries() -> tuple[Entry, ...]:
     """All datasets, in the order of the book's table."""
-    return _ENTRIES
+    return ENTRIES
 
 
 def find(key: str) -> Entry:
     """The entry of a key. Raises ``ValueError``, which names the keys, for an unknown one."""
-    for entry in _ENTRIES:
+    for entry in ENTRIES:
         if entry.key == key:
             return entry
-    raise ValueError(f"unknown dataset {key!r}; expected one of {', '.join(entry.key for entry in _ENTRIES)}")
+    raise ValueError(f"unknown dataset {key!r}; expected one of {', '.join(entry.key for entry in ENTRIES)}")
 
 
 def is_here(entry: Entry) -> bool:
@@ -258,16 +125,16 @@ def _decode(faces: FaceDataset) -> None:
 def _compare(faces: FaceDataset, published: Published | None) -> list[Finding]:
     said = published or Published("", "")
     counts: list[tuple[str, int | None, int]] = [("faces", said.total, len(faces))]
-    found = [part for part in dict.fromkeys((*said.parts, *said.classes, *faces.split.tolist())) if part != _NONE or not said.parts]
+    found = [part for part in dict.fromkeys((*said.parts, *said.classes, *faces.split.tolist())) if part != UNDIVIDED or not said.parts]
     for part in found:
         inside = faces.split == part
-        if part != _NONE:
+        if part != UNDIVIDED:
             counts.append((part, said.parts.get(part), int(inside.sum())))
         expected = said.classes.get(part)
         held = np.bincount(faces.labels[inside], minlength=len(faces.classes))
         here = dict(zip(faces.classes, map(int, held), strict=True))
         for name in dict.fromkeys((*(expected or ()), *faces.classes)):
-            what = name if part == _NONE else f"{part}, {name}"
+            what = name if part == UNDIVIDED else f"{part}, {name}"
             counts.append((what, None if expected is None else expected.get(name, 0), here.get(name, 0)))
     return [
         Finding(what, want, got, *(("", "") if want is None else (said.copy, said.source))) for what, want, got in counts
@@ -276,180 +143,3 @@ def _compare(faces: FaceDataset, published: Published | None) -> list[Finding]:
 
 def _distance(findings: Sequence[Finding]) -> int:
     return sum(abs(finding.found - finding.expected) for finding in findings if finding.expected is not None)
-
-
-# -- the datasets ---------------------------------------------------------------------------------------------------------
-
-
-def _count(vocabulary: Vocabulary | Sequence[str], *counts: int) -> dict[str, int]:
-    classes = vocabulary.classes if isinstance(vocabulary, Vocabulary) else vocabulary
-    return dict(zip(classes, counts, strict=True))
-
-
-_RAFDB_TEST = _count(RAFDB, 329, 74, 160, 1185, 478, 162, 680)
-_COMPOUND_TEST = _count(RAFDB_COMPOUND, 135, 47, 22, 33, 18, 141, 33, 116, 38, 174, 35)
-_CKPLUS = _count(CKPLUS.classes[1:], 45, 18, 59, 25, 69, 28, 83)
-_RAFDB_APPLY = "ask the owners: http://www.whdeng.cn/raf/model1.html"
-_ASK = "agreement with the owners; see the paper"
-_CARD = "the data card beside the faces"
-#: Pictures that may be found in several sizes are counted and shown in one.
-_SIZED = {"size": 100}
-
-_ENTRIES = (
-    Entry(
-        "rafdb-basic", "RAF-DB, basic classes", "rafdb/basic", "web", "research only", _RAFDB_APPLY,
-        ("dlp-cnn: crowd labels, Tables V to VII", "ws-lgan: Tables 6, 7", "lban-il: Tables 1 to 5"), "rafdb", options={"subset": "basic"},
-        published=(
-            Published(
-                "whole", "the owners' ReadMe; the test part also Li & Deng 2019, Table VII", 15339, {"train": 12271, "test": 3068},
-                {"train": _count(RAFDB, 1290, 281, 717, 4772, 1982, 705, 2524), "test": _RAFDB_TEST},
-            ),
-        ),
-        parts=("train", "test"),
-        vocabulary=RAFDB,
-    ),
-    Entry(
-        "rafdb-compound", "RAF-DB, compound classes", "rafdb/compound", "web", "research only", _RAFDB_APPLY,
-        ("dlp-cnn: Tables V, VI, VIII", "lban-il: Table 3"), "rafdb", options={"subset": "compound"},
-        published=(
-            Published("whole", "the owners' ReadMe; the test part Li & Deng 2019, Table VIII", 3954, {"train": 3162, "test": 792},
-                      {"test": _COMPOUND_TEST}),
-        ),
-        parts=("train", "test"),
-        vocabulary=RAFDB_COMPOUND,
-    ),
-    Entry(
-        "fer2013", "FER2013", "fer2013", "web", "the contest's rules",
-        "account at https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-recognition-challenge",
-        ("dam-cnn: Tables 2, 4, 10", "lban-il: Tables 1, 2, 6", "daf-cnn: Tables 1, 2", "ws-lgan: pre-training"), "fer2013",
-        published=(
-            Published(
-                "whole", "Li et al. 2021, 4.1; test classes as commonly reported, which Zhou et al. 2022, Fig. 2, agrees with", 35887,
-                {"train": 28709, "val": 3589, "test": 3589}, {"test": _count(FER2013, 491, 55, 528, 879, 594, 416, 626)},
-            ),
-        ),
-        parts=("train", "val", "test"),
-        vocabulary=FER2013,
-    ),
-    Entry(
-        "ferplus", "FER+", "ferplus", "web", "the repository's licence for the votes, the contest's rules for the pictures",
-        "git clone https://github.com/microsoft/FERPlus, beside FER2013", ("none of the five; for label distributions",),
-        "fer2013", "load_ferplus", parts=("train", "val", "test"), beside=("fer2013",),
-        note="how many images stay depends on how the votes are counted, and no paper of the book prints it",
-        vocabulary=FERPLUS,
-    ),
-    Entry(
-        "sfew", "SFEW 2.0", "sfew", "film", "research only", f"{_ASK} (Dhall et al. 2011)",
-        ("dlp-cnn: Table IX", "dam-cnn: Tables 2 to 4, 10, 11", "lban-il: Table 5", "daf-cnn: Table 3"), "sfew", options=_SIZED,
-        published=(
-            Published(
-                "aligned faces", "Zhou et al. 2022, 4.1; the classes are those that fit its Fig. 3", 1322, {"train": 891, "val": 431},
-                {"val": _count(SFEW, 77, 23, 46, 72, 73, 56, 84)},
-            ),
-            Published("frames", "Li et al. 2021, 4.1", 1394, {"train": 958, "val": 436}),
-            Published("faces that Viola and Jones's detector finds", "Xie et al. 2019, 4.1.1", 1256, {"train": 847, "val": 409}),
-        ),
-        parts=("train", "val"), note="the labels of the 372 test images are not public; compare scores only where counts agree",
-        vocabulary=SFEW,
-    ),
-    Entry(
-        "ckplus", "CK+", "ckplus", "lab", "research only", f"{_ASK} (Lucey et al. 2010)",
-        ("dlp-cnn: Fig. 6, Tables V, IX", "dam-cnn: Tables 2, 4 to 6, 11", "ws-lgan: Tables 2, 3, 8 to 10"), "ckplus",
-        options={"frames": "apex1"},
-        published=(Published("labelled sequences, one frame of each", "the ReadMe of the distribution", 327, classes={_NONE: _CKPLUS}),),
-        note="papers take three frames of each, with or without contempt: 981 or 927",
-        vocabulary=CKPLUS,
-    ),
-    Entry(
-        "jaffe", "JAFFE", "jaffe", "lab", "research only", "request to the owners (Lyons et al. 1998)",
-        ("dlp-cnn: Table V", "dam-cnn: Tables 2, 4, 7, 8, 11"), "jaffe",
-        published=(
-            Published("whole", "file names of the distribution; Li & Deng 2019, Table I, for the total", 213,
-                      classes={_NONE: _count(JAFFE, 30, 29, 32, 31, 30, 31, 30)}),
-        ),
-        vocabulary=JAFFE,
-    ),
-    Entry(
-        "mmi", "MMI", "mmi", "lab", "research only; account and agreement", "account with the owners (Pantic et al. 2005)",
-        ("dlp-cnn: Table IX",), "mmi", options=_SIZED,
-        note="Li & Deng 2019, V-D, use 528 peak frames, three a sequence, and do not say of which sequences",
-        vocabulary=MMI,
-    ),
-    Entry(
-        "oulu_casia", "Oulu-CASIA", "oulu_casia", "lab", "research only", f"{_ASK} (Zhao et al. 2011)", ("ws-lgan: Tables 4, 5",),
-        "oulu_casia", options=_SIZED,
-        published=(
-            Published("last three frames of each of 480 sequences", "Zhang et al. 2020, IV-A", 1440,
-                      classes={_NONE: _count(OULU_CASIA, *(240,) * 6)}),
-        ),
-        vocabulary=OULU_CASIA,
-    ),
-    Entry(
-        "tfeid", "TFEID", "tfeid", "lab", "research only", "request to the owners, by the page that Xie et al. 2019 cite",
-        ("dam-cnn: Tables 2, 4, 9",), "tfeid", options=_SIZED,
-        published=(Published("seven classes, without contempt", "Xie et al. 2019, 4.1.1", 580),),
-        vocabulary=TFEID,
-    ),
-    Entry(
-        "baum2i", "BAUM-2i", "baum2i", "film", "research only", "request to the authors (Erdem et al. 2015)", ("dam-cnn: Tables 2, 4, 10",),
-        "baum2i", options=_SIZED, published=(Published("seven classes, without contempt", "Xie et al. 2019, 4.1.1", 998),),
-        vocabulary=BAUM2I,
-    ),
-    Entry(
-        "expw", "ExpW", "expw", "web", "research only", "the owners' page (Zhang et al. 2018)", ("lban-il: Table 7",), "expw",
-        published=(
-            Published("whole", "Li et al. 2021, 4.1", 91793),
-            Published("faces of 100 pixels and more", "Li et al. 2021, 4.1, in the order of the owners' labels", 41748,
-                      classes={_NONE: _count(EXPW, 2280, 1950, 627, 12453, 6158, 3924, 14356)}),
-        ),
-        note="a picture's name repeats, once for each face in it",
-        vocabulary=EXPW,
-    ),
-    Entry(
-        "affectnet", "AffectNet", "affectnet", "web", "research only", "request by a research group (Mollahosseini et al. 2019)",
-        ("none of the five; Li & Deng 2019, Table I, names it",), "affectnet",
-        published=(
-            Published("newer copy", "users of the 2021 release", parts={"val": 3999}),
-            Published("older copy", "users of the first release", parts={"val": 4000}),
-        ),
-        parts=("train", "val"), note="the training part differs between releases",
-        vocabulary=AFFECTNET,
-    ),
-    Entry(
-        "celeba", "CelebA", "celeba", "web", "research only, not commercial", "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
-        ("ws-lgan: attention maps of eyes and mouth",), "celeba", published=(Published("whole", "Zhang et al. 2020, IV-A", 202599),),
-        parts=("train", "val", "test"), note="has facial attributes, no expressions but smiling",
-    ),
-    Entry(
-        "muxspace", "muxspace/facial_expressions", "muxspace", "web", "Apache-2.0",
-        "git clone https://github.com/muxspace/facial_expressions", ("none of the five; every method is measured on it",), "muxspace",
-        published=(
-            Published("whole clone", "data/README.md of the book", 13682),
-            Published("reduced copy", "the README of the reduced copy", 4900,
-                      classes={_NONE: _count(MUXSPACE, 294, 17, 166, 2000, 214, 202, 2000, 7)}),
-        ),
-        vocabulary=MUXSPACE,
-    ),
-    Entry(
-        "facsynth-basic", "FACSynth, basic classes", "facsynth/raf/basic", "rendered", "CC BY 4.0", "ships with the book",
-        ("all five: stand-in for the datasets in the wild",), "facsynth", options={"subset": "basic"},
-        published=(
-            Published("whole", _CARD, 9204, {"train": 6136, "test": 3068},
-                      {"train": _count(RAFDB, 645, 141, 359, 2386, 991, 352, 1262), "test": _RAFDB_TEST}),
-        ),
-        parts=("train", "test"),
-        vocabulary=RAFDB,
-    ),
-    Entry(
-        "facsynth-compound", "FACSynth, compound classes", "facsynth/raf/compound", "rendered", "CC BY 4.0", "ships with the book",
-        ("dlp-cnn, lban-il: stand-in for RAF-DB's compound classes",), "facsynth", options={"subset": "compound"},
-        published=(Published("whole", _CARD, 3954, {"train": 3162, "test": 792}, {"test": _COMPOUND_TEST}),), parts=("train", "test"),
-        vocabulary=RAFDB_COMPOUND,
-    ),
-    Entry(
-        "facsynth-lab", "FACSynth, posed sequences", "facsynth/ckplus", "rendered", "CC BY 4.0", "ships with the book",
-        ("dlp-cnn, dam-cnn, ws-lgan: stand-in for CK+",), "facsynth", options={"subset": "lab", "frames": "apex1"},
-        published=(Published("one frame of each sequence", _CARD, 327, classes={_NONE: _CKPLUS}),),
-        vocabulary=CKPLUS,
-    ),
-)

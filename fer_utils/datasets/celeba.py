@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from PIL import Image
 
 from ..errors import DataError
 from .base import FaceDataset
-from .images import load_images
+from .images import load_images, resize_square
 from .source import Source, find_root, read_text
 
 __all__ = ["ATTRIBUTES", "PARTS", "load", "mark_part"]
@@ -41,6 +42,8 @@ PARTS = {
     "mouth": ("Big_Lips", "Mouth_Slightly_Open", "Smiling"),
 }
 
+#: First row of the square in the middle.
+_TOP = (HEIGHT - WIDTH) // 2
 _SPLITS = ("train", "val", "test")
 _POINTS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
 _LAYOUT = (
@@ -114,26 +117,26 @@ def load(
     if unlisted:
         raise DataError.at(source.where(min(unlisted)), f"not in {attributes}", "only images that the list names")
 
-    top = (HEIGHT - WIDTH) // 2
-
-    def cut(image: np.ndarray, i: int) -> np.ndarray:
-        if image.shape[:2] != (HEIGHT, WIDTH):
-            raise DataError.at(source.where(members[i]), f"{image.shape[1]}x{image.shape[0]} pixels", f"{WIDTH}x{HEIGHT} pixels")
-        return np.asarray(Image.fromarray(image[top : top + WIDTH]).resize((size, size), Image.Resampling.LANCZOS))
-
     keep = np.flatnonzero(parts[:, 0] == _SPLITS.index(split)) if split is not None else np.arange(len(names))
     members = [names[i] for i in keep]
     if size is None:
         images = load_images(source, members, size=(HEIGHT, WIDTH))
     else:
-        images = load_images(source, members, size=(size, size), finish=cut, recipe=f"middle lanczos {size}")
-        points = None if points is None else (points - np.array([0, top]) + 0.5) * (size / WIDTH) - 0.5
+        finish = partial(_cut_middle, source=source, members=members, size=size)
+        images = load_images(source, members, size=(size, size), finish=finish, recipe=f"middle lanczos {size}")
+        points = None if points is None else (points - np.array([0, _TOP]) + 0.5) * (size / WIDTH) - 0.5
     return FaceDataset(
         name="CelebA", images=images, labels=np.zeros(len(keep), dtype=np.int64), classes=("face",), names=np.array(members, dtype=np.str_),
         split=np.array(_SPLITS)[parts[keep, 0]], identities=None if identities is None else identities[keep],
         landmarks=None if points is None else points[keep], attributes=pd.DataFrame(values[keep] > 0, columns=list(ATTRIBUTES)),
         transform=transform,
     )
+
+
+def _cut_middle(image: np.ndarray, i: int, source: Source, members: Sequence[str], size: int) -> np.ndarray:
+    if image.shape[:2] != (HEIGHT, WIDTH):
+        raise DataError.at(source.where(members[i]), f"{image.shape[1]}x{image.shape[0]} pixels", f"{WIDTH}x{HEIGHT} pixels")
+    return resize_square(image[_TOP : _TOP + WIDTH], size)
 
 
 def mark_part(faces: FaceDataset, part: str) -> np.ndarray:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def load(
     else:
         five = five_points(marks)
         pictures = load_images(
-            images, members, mode="L", size=(align, align), finish=lambda image, i: _align(image, five[i], align),
+            images, members, mode="L", size=(align, align), finish=partial(_align, points=five, size=align),
             recipe=f"align {align} {hashlib.sha256(five.tobytes()).hexdigest()}",
         )
         marks = np.stack([warp_points(m, similarity_transform(five_points(m), align)) for m in marks])
@@ -166,15 +167,15 @@ def _read_sequences(images: Source, emotions: Source) -> list[list[Frame]]:
     return sequences
 
 
-def _align(frame: np.ndarray, points: np.ndarray, size: int) -> np.ndarray:
+def _align(frame: np.ndarray, i: int, points: np.ndarray, size: int) -> np.ndarray:
     """Align a grey frame whose border goes on outside it; a large face is shrunk first, so that no detail aliases."""
     image = np.pad(frame, _BORDER, mode="edge")
-    points = points + _BORDER
-    factor = int(1 / similarity_transform(points, size).scale)
+    five = points[i] + _BORDER
+    factor = int(1 / similarity_transform(five, size).scale)
     if factor > 1:
         image = np.asarray(Image.fromarray(image).reduce(factor))
-        points = (points + 0.5) / factor - 0.5
-    return align_face(image, points, size)
+        five = (five + 0.5) / factor - 0.5
+    return align_face(image, five, size)
 
 
 def _read_facs(folder: Path, chosen: Sequence[Frame]) -> pd.DataFrame | None:

@@ -14,8 +14,9 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from PIL import Image
 from ..errors import DataError
 from ..labels import EXPW
 from .base import FaceDataset
-from .images import load_images
+from .images import load_images, resize_square
 from .source import Source, find_root, read_text
 
 __all__ = ["load"]
@@ -88,17 +89,9 @@ def load(
         raise DataError.at(source.where(absent.photograph), "not found", f"an image, because {path}, line {absent.line}, names it")
     faces = [face for face in listed if min(face.right - face.left, face.bottom - face.top) >= min_side]
     boxes = np.array([(face.top, face.left, face.right, face.bottom) for face in faces], dtype=np.int64).reshape(-1, 4)
-
-    def cut(image: np.ndarray, i: int) -> np.ndarray:
-        top, left, right, bottom = boxes[i]
-        face = image[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-        if face.size == 0:
-            picture = f"{image.shape[1]}x{image.shape[0]} pixels of {source.where(faces[i].photograph)}"
-            raise DataError.at(path, f"a box outside the {picture}", "a box that meets its photograph", line=faces[i].line)
-        return np.asarray(Image.fromarray(face).resize((size, size), Image.Resampling.LANCZOS))
-
     images = load_images(
-        source, [face.photograph for face in faces], size=(size, size), finish=cut,
+        source, [face.photograph for face in faces], size=(size, size),
+        finish=partial(_cut, faces=faces, path=path, source=source, size=size),
         recipe=f"box lanczos {size} {hashlib.sha256(boxes.tobytes()).hexdigest()}",
     )
     truth = pd.DataFrame(boxes, columns=list(_COLUMNS[2:6]))
@@ -120,6 +113,15 @@ class _Face:
     bottom: int
     confidence: float
     label: int
+
+
+def _cut(image: np.ndarray, i: int, faces: Sequence[_Face], path: Path, source: Source, size: int) -> np.ndarray:
+    face = faces[i]
+    cut = image[max(face.top, 0) : max(face.bottom, 0), max(face.left, 0) : max(face.right, 0)]
+    if cut.size == 0:
+        picture = f"{image.shape[1]}x{image.shape[0]} pixels of {source.where(face.photograph)}"
+        raise DataError.at(path, f"a box outside the {picture}", "a box that meets its photograph", line=face.line)
+    return resize_square(cut, size)
 
 
 def _read_list(path: Path) -> list[_Face]:

@@ -10,7 +10,7 @@ import csv as tables
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from PIL import Image
 from ..errors import DataError
 from ..labels import ADJECTIVES, BASIC, MUXSPACE
 from .base import FaceDataset
-from .images import PendingImages, load_images
+from .images import PendingImages, load_images, resize_square
 from .source import Source
 
 __all__ = ["SUFFIXES", "Face", "Parts", "list_images", "load", "open_source", "pick_classes", "resize_images", "scan_classes"]
@@ -282,12 +282,11 @@ def resize_images(source: Source, members: Sequence[str], size: int | None, mode
         return load_images(source, members, mode=mode, hint=" as the first image; pass size to resize them all")
     if size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
+    return load_images(source, members, mode=mode, size=(size, size), finish=partial(_resize, size=size), recipe=f"lanczos {size}")
 
-    def resize(image: np.ndarray, _: int) -> np.ndarray:
-        same = image.shape[:2] == (size, size)
-        return image if same else np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))
 
-    return load_images(source, members, mode=mode, size=(size, size), finish=resize, recipe=f"lanczos {size}")
+def _resize(image: np.ndarray, _: int, size: int) -> np.ndarray:
+    return resize_square(image, size)
 
 
 class Parts(Source):

@@ -8,10 +8,10 @@ import json
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,7 +21,7 @@ from ..errors import DataError
 from ..files import cache_root, replace_whole
 from .source import Source
 
-__all__ = ["PendingImages", "decode_image", "load_images", "source_key"]
+__all__ = ["PendingImages", "decode_image", "load_images", "resize_square"]
 
 #: An image with more pixels than this is refused.
 MAX_PIXELS = 50_000_000
@@ -32,24 +32,42 @@ _CHUNK = 64
 _MANY = 1000
 
 
+#: Takes a decoded image and its position; returns what is kept.
+Finish = Callable[[np.ndarray, int], np.ndarray]
+
+
 class _Store:
-    """The images of one load, decoded once each however many subsets ask for them."""
+    """The images of one load, decoded once each however many subsets ask for them.
+
+    In another process it starts without images: only where they lie is pickled.
+    """
 
     def __init__(
-        self, count: int, shape: tuple[int, ...] | None, decode: Callable[[int], np.ndarray], where: Callable[[int], str], hint: str,
-        key: Callable[[], str] | None, read: Callable[[], np.ndarray] | None = None,
+        self, source: Source, members: Sequence[str], mode: str, size: tuple[int, int] | None, finish: Finish | None, recipe: str, hint: str
     ) -> None:
-        self.count, self._shape, self._decode, self._where, self._hint, self._read = count, shape, decode, where, hint, read
-        self._key = key if count >= _MANY else None
-        self._done = np.zeros(count, dtype=bool)
+        self.source, self.members = source, members
+        self._mode, self._size, self._finish, self._recipe, self._hint = mode, size, finish, recipe, hint
+        depth = (3,) if mode == "RGB" else ()
+        self._shape = (*size, *depth) if size is not None else None if members else (0, 0, *depth)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._done = np.zeros(len(self.members), dtype=bool)
         self._array: np.ndarray | None = None
         self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_done", "_array", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one image; where the loader did not say it, that of the first."""
         if self._shape is None:
-            self._shape = self._decode(0).shape if self.count else (0, 0)
+            self._shape = self._decode(0).shape
         return self._shape
 
     def one(self, i: int) -> np.ndarray:
@@ -59,7 +77,7 @@ class _Store:
         image = self._decode(i)
         if image.shape != self.shape:
             got, want = (f"{s[1]}x{s[0]} pixels" for s in (image.shape, self.shape))
-            raise DataError.at(self._where(i), got, want + self._hint)
+            raise DataError.at(self.source.where(self.members[i]), got, want + self._hint)
         return image
 
     def many(self, positions: np.ndarray) -> np.ndarray:
@@ -73,8 +91,13 @@ class _Store:
                 if self._done.all():
                     self._keep()
             assert self._array is not None
-            whole = len(positions) == self.count and np.array_equal(positions, np.arange(self.count))
+            whole = len(positions) == len(self.members) and np.array_equal(positions, np.arange(len(self.members)))
             return self._array if whole else self._array[positions]
+
+    def _decode(self, i: int) -> np.ndarray:
+        member = self.members[i]
+        image = decode_image(self.source.read(member, "an image"), self.source.where(member), self._mode)
+        return image if self._finish is None else self._finish(image, i)
 
     def _decode_all(self, todo: np.ndarray) -> None:
         array = self._array
@@ -100,7 +123,13 @@ class _Store:
 
     def _path(self) -> Path | None:
         root = cache_root()
-        return root / f"{self._key()}.npy" if self._key is not None and root is not None else None
+        named = bool(self._recipe) or self._finish is None
+        if root is None or not named or len(self.members) < _MANY:
+            return None
+        files = [(os.fspath(path.resolve()), *_stamp(path)) for path in self.source.files(self.members)]
+        recipe = [self._mode, self._size, self._recipe, *self.members]
+        state = json.dumps([files, [str(part) for part in recipe]])
+        return root / f"{hashlib.sha256(state.encode(errors='surrogateescape')).hexdigest()[:24]}.npy"
 
     def _open(self) -> None:
         path = self._path()
@@ -109,14 +138,11 @@ class _Store:
                 kept = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError):
                 kept = None
-            if kept is not None and kept.dtype == np.uint8 and kept.shape == (self.count, *self.shape):
+            if kept is not None and kept.dtype == np.uint8 and kept.shape == (len(self.members), *self.shape):
                 self._array, self._done[:] = kept, True
                 return
             path.unlink(missing_ok=True)
-        self._array = np.empty((self.count, *self.shape), dtype=np.uint8)
-        if self._read is not None:
-            self._array, self._done[:] = self._read(), True
-            self._keep()
+        self._array = np.empty((len(self.members), *self.shape), dtype=np.uint8)
 
     def _keep(self) -> None:
         path = self._path()
@@ -138,28 +164,7 @@ class PendingImages:
 
     def __init__(self, store: _Store, positions: np.ndarray | None = None) -> None:
         self._store = store
-        self._positions = np.arange(store.count) if positions is None else positions
-
-    @classmethod
-    def deferred(cls, count: int, shape: tuple[int, ...], read: Callable[[], np.ndarray], key: Callable[[], str] | None = None) -> Self:
-        """Images that one call reads together, such as a table of pixels.
-
-        Parameters
-        ----------
-        count : int
-        shape : tuple of int
-            Of one image.
-        read : callable
-            Returns uint8 ``[count, *shape]``; raises ``DataError``.
-        key : callable, optional
-            Names the cached copy; see :func:`source_key`.
-        """
-
-        def one(i: int) -> np.ndarray:
-            return store.many(np.array([i]))[0]
-
-        store = _Store(count, shape, one, str, "", key, read)
-        return cls(store)
+        self._positions = np.arange(len(store.members)) if positions is None else positions
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -180,16 +185,6 @@ class PendingImages:
     def load(self) -> np.ndarray:
         """Decode all of them, in threads: uint8 of ``shape``. Raises ``DataError`` at the first that is damaged or of another size."""
         return self._store.many(self._positions)
-
-
-def source_key(files: Iterable[Path], *recipe: object) -> Callable[[], str]:
-    """Name a cached copy after the files behind it (path, size, time of change) and the ``recipe`` that decodes them."""
-
-    def key() -> str:
-        state = [(os.fspath(path.resolve()), *_stamp(path)) for path in files]
-        return hashlib.sha256(json.dumps([state, [str(part) for part in recipe]]).encode(errors="surrogateescape")).hexdigest()[:24]
-
-    return key
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -230,13 +225,19 @@ def decode_image(data: bytes, where: object, mode: str = "RGB") -> np.ndarray:
     raise DataError.at(where, problem, f"at most {MAX_PIXELS} pixels")
 
 
+def resize_square(image: np.ndarray, size: int) -> np.ndarray:
+    """Resize an image ``[H, W]`` or ``[H, W, 3]`` to ``size`` pixels a side by Lanczos' filter; one of that size stays as it is."""
+    same = image.shape[:2] == (size, size)
+    return image if same else np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))
+
+
 def load_images(
     source: Source,
     members: Sequence[str],
     *,
     mode: str = "RGB",
     size: tuple[int, int] | None = None,
-    finish: Callable[[np.ndarray, int], np.ndarray] | None = None,
+    finish: Finish | None = None,
     recipe: str = "",
     hint: str = "",
 ) -> PendingImages:
@@ -251,7 +252,8 @@ def load_images(
     size : (height, width), optional
         What every image must be; that of the first image by default.
     finish : callable, optional
-        Takes a decoded image and its position, returns what is kept.
+        Takes a decoded image and its position, returns what is kept. One that can be pickled, such as a ``functools.partial`` of a
+        module's function, lets the dataset travel to another process.
     recipe : str
         Says all that ``finish`` depends on. Many images are kept decoded in :func:`cache_root` for the next time; with ``finish``
         only where there is a recipe to name them by.
@@ -273,11 +275,4 @@ def load_images(
     if absent is not None:
         raise DataError.at(source.where(absent), "not found", "an image")
 
-    def one(i: int) -> np.ndarray:
-        image = decode_image(source.read(members[i], "an image"), source.where(members[i]), mode)
-        return image if finish is None else finish(image, i)
-
-    depth = (3,) if mode == "RGB" else ()
-    shape = (*size, *depth) if size is not None else None if members else (0, 0, *depth)
-    key = source_key(source.files(members), mode, size, recipe, *members) if recipe or finish is None else None
-    return PendingImages(_Store(len(members), shape, one, lambda i: source.where(members[i]), hint, key))
+    return PendingImages(_Store(source, members, mode, size, finish, recipe, hint))

@@ -81,6 +81,9 @@ class Source:
         """Paths of the files within the source, sorted, with forward slashes."""
         return sorted(self._members)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_map"}  # another process maps the archive itself
+
     def __contains__(self, name: str) -> bool:
         return name in self._members
 

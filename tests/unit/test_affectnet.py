@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -111,7 +112,7 @@ def test_files_scaled(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["lists", "lists-zip"])
 def test_lists(tmp_path: Path, layout: str) -> None:
-    faces = affectnet.load(write(tmp_path / "affectnet", layout), size=50)
+    faces = pickle.loads(pickle.dumps(affectnet.load(write(tmp_path / "affectnet", layout), size=50)))
     assert faces.names.tolist() == ["1/a.jpg", "1/b.JPG", "2/c.png", "2/d.jpg"]  # none.jpg is no emotion
     assert [faces.classes[label] for label in faces.labels] == ["happiness", "anger", "contempt", "fear"]
     assert faces.split.tolist() == ["train"] * 3 + ["val"]

@@ -13,15 +13,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import image_bytes, put
+from conftest import image_bytes, pack, put
 from PIL import Image
 
-from fer_utils.datasets import base
+from fer_utils import files
+from fer_utils.datasets import folder
 from fer_utils.datasets.base import FaceDataset
-from fer_utils.datasets.images import PendingImages, decode_image, load_images
+from fer_utils.datasets.images import decode_image, load_images
 from fer_utils.datasets.source import Source, parse_numbers, read_text
 from fer_utils.errors import DataError
-from fer_utils.files import data_root
+from fer_utils.files import cache_root, data_root
 
 
 @pytest.fixture
@@ -47,9 +48,16 @@ def test_acts_like_a_torchvision_dataset(faces: FaceDataset) -> None:
     assert len(list(iter(faces))) == len(faces) == 6
     sizes = replace(faces, transform=lambda image: image.size)
     assert sizes[0] == ((10, 8), 0) and sizes.test[0] == ((10, 8), 1)
-    assert np.array_equal(faces.targets, faces.labels) and faces.labels.dtype == np.int64
+    assert faces.labels.dtype == np.int64
     with pytest.raises(IndexError):
         faces[6]
+
+
+@pytest.mark.parametrize("index", [slice(0, 3), [0, 1], np.array([0, 1]), "0", 1.0], ids=["slice", "list", "array", "text", "float"])
+def test_one_face_at_a_time(faces: FaceDataset, index: object) -> None:
+    assert faces[np.int64(1)][1] == faces[-5][1] == 1
+    with pytest.raises(TypeError, match=rf"faces\[i\] takes one position, got {type(index).__name__}; faces\.subset\(\.\.\.\)"):
+        faces[index]
 
 
 def test_torch_loader_takes_it(faces: FaceDataset) -> None:
@@ -130,9 +138,9 @@ def test_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FER_DATA", str(tmp_path))
     assert data_root() == tmp_path
     monkeypatch.delenv("FER_DATA")
-    monkeypatch.setattr(base, "package_data", lambda: tmp_path)
+    monkeypatch.setattr(files, "package_data", lambda: tmp_path)
     assert data_root() == tmp_path
-    monkeypatch.setattr(base, "package_data", lambda: tmp_path / "absent")
+    monkeypatch.setattr(files, "package_data", lambda: tmp_path / "absent")
     monkeypatch.chdir(tmp_path)
     assert data_root() == tmp_path / "data"
 
@@ -326,7 +334,7 @@ def test_not_an_image() -> None:
 
 
 def test_image_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "MAX_PIXELS", 1000)
+    monkeypatch.setattr("fer_utils.datasets.images.MAX_PIXELS", 1000)
     with pytest.raises(DataError, match="40x40 pixels; expected at most 1000"):
         decode_image(image_bytes(0, (40, 40)), "a.jpg")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
@@ -375,7 +383,28 @@ def test_images_wait_until_asked_for(box: tuple[Source, list[str]], monkeypatch:
     assert faces.replace(name="other").images[:, 0, 0].tolist() == list(range(150))
     assert len(read) == 151, "a picture that one subset decoded is not read again by another"
     assert not faces.images.flags.writeable and faces.images is faces.images
-    assert pickle.loads(pickle.dumps(faces)).images.tolist() == faces.images.tolist()
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+def test_images_go_on_waiting_in_another_process(box: tuple[Source, list[str]], tmp_path: Path, packed: bool) -> None:
+    source, names = box
+    if packed:
+        source = Source(write_zip(tmp_path / "packed.zip", {name: source.read(name) for name in names}))
+    faces = waiting(source, names, size=(5, 6)).test
+    first = np.asarray(faces[0][0])  # an archive is open now
+    copy = pickle.loads(pickle.dumps(faces))
+    assert np.array_equal(copy[0][0], first) and not copy.__dict__["images"]._store._done.any(), "not decoded on the way"
+    assert copy.images[:, 0, 0].tolist() == faces.images[:, 0, 0].tolist() == list(range(1, 150, 2))
+    assert pickle.loads(pickle.dumps(faces)).__dict__["images"].tolist() == faces.images.tolist(), "what was decoded stays so"
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+def test_resized_images_wait_too(tmp_path: Path, packed: bool) -> None:
+    for i in range(3):
+        put(tmp_path / "toy" / "anger", f"{i}.png", image_bytes(i, (30, 20), kind="PNG"))
+    faces = folder.load(pack(tmp_path / "toy") if packed else tmp_path / "toy", size=12)
+    copy = pickle.loads(pickle.dumps(faces))
+    assert np.array_equal(copy.images, faces.images) and copy.images.shape == (3, 12, 12, 3)
 
 
 def test_a_damaged_image_is_named_when_asked_for(box: tuple[Source, list[str]]) -> None:
@@ -392,12 +421,12 @@ def test_a_damaged_image_is_named_when_asked_for(box: tuple[Source, list[str]]) 
 
 @pytest.fixture
 def cached(box: tuple[Source, list[str]], monkeypatch: pytest.MonkeyPatch) -> tuple[Source, list[str]]:
-    monkeypatch.setattr(base, "_MANY", 100)
+    monkeypatch.setattr("fer_utils.datasets.images._MANY", 100)
     return box
 
 
 def kept() -> list[Path]:
-    return sorted(base.cache_root().glob("*"))
+    return sorted(cache_root().glob("*"))
 
 
 def test_many_images_are_kept_decoded(cached: tuple[Source, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,7 +434,7 @@ def test_many_images_are_kept_decoded(cached: tuple[Source, list[str]], monkeypa
     first = waiting(source, names).images
     assert [path.suffix for path in kept()] == [".npy"]
     with monkeypatch.context() as patch:
-        patch.setattr(base._Store, "_decode_all", lambda *_: pytest.fail("decoded again"))
+        patch.setattr("fer_utils.datasets.images._Store._decode_all", lambda *_: pytest.fail("decoded again"))
         again = waiting(source, names)
         assert np.array_equal(again.images, first) and not again.images.flags.writeable
 
@@ -446,16 +475,8 @@ def test_no_cache_where_none_is_wanted_or_possible(
 ) -> None:
     source, names = cached
     monkeypatch.setenv("FER_CACHE", "")
-    assert base.cache_root() is None and waiting(source, names).images.shape == (150, 5, 6)
+    assert cache_root() is None and waiting(source, names).images.shape == (150, 5, 6)
     put(tmp_path, "file", "x")
     monkeypatch.setenv("FER_CACHE", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="decoded images are not kept"):
         _ = waiting(source, names).images
-
-
-def test_images_that_one_call_reads() -> None:
-    calls: list[int] = []
-    pending = PendingImages.deferred(3, (2, 2), lambda: calls.append(1) or np.arange(12, dtype=np.uint8).reshape(3, 2, 2))
-    part = pending.take(np.array([2]))
-    assert pending.shape == (3, 2, 2) and part.shape == (1, 2, 2) and not calls
-    assert part.one(0)[0, 0] == 8 and pending.load()[1, 0, 0] == 4 and part.load().tolist() == [[[8, 9], [10, 11]]] and calls == [1]

@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 from conftest import put
 
-from fer_utils.datasets import DataError, FaceDataset, base, catalog
+from fer_utils.datasets import DataError, FaceDataset, catalog
 from fer_utils.datasets.catalog import Finding, Published, check, entries, find, is_here
 from fer_utils.facsynth.sets import BASIC_COUNTS, COMPOUND_TEST, COMPOUND_TRAIN_TOTAL, LAB_COUNTS
 from fer_utils.labels import CKPLUS, EXPW, FER2013, JAFFE, MUXSPACE, OULU_CASIA, RAFDB, RAFDB_COMPOUND, SFEW, Vocabulary
-from fer_utils.splits import PROTOCOLS
 
 README = Path(__file__).resolve().parents[2] / "data" / "README.md"
 
@@ -89,15 +88,6 @@ def test_entries_say_what_a_reader_needs(entry: catalog.Entry) -> None:
         assert published.copy and published.source
         assert set(published.parts) <= set(entry.parts)
         assert set(published.classes) <= {*entry.parts, *(["none"] if not entry.parts else [])}
-
-
-@pytest.mark.parametrize("name", PROTOCOLS)
-def test_protocols_speak_of_these_datasets(name: str) -> None:
-    protocol = PROTOCOLS[name]
-    entry = find(protocol.dataset)
-    assert (protocol.kind == "predefined") == bool(entry.parts)
-    assert protocol.kind != "predefined" or protocol.test in entry.parts
-    assert any(needed.startswith(name.split("/")[0]) for needed in entry.needed_by)
 
 
 def test_rendered_faces_are_those_that_were_planned() -> None:
@@ -181,7 +171,7 @@ def test_options_reach_the_loader(ckplus_tree: Path) -> None:
 
 
 def test_every_image_is_decoded_even_where_a_decoded_copy_is_kept(tmp_path: Path, muxspace_tree: Path, monkeypatch) -> None:
-    monkeypatch.setattr(base, "_MANY", 1)
+    monkeypatch.setattr("fer_utils.datasets.images._MANY", 1)
     monkeypatch.setenv("FER_CACHE", str(tmp_path / "cache"))
     entry = find("muxspace")
     path = muxspace_tree / "images" / "Cy_0001.jpg"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def test_raw_frames(ckplus_tree: Path) -> None:
     tamper(ckplus_tree, "cohn-kanade-images", "S010/002/S010_002_00000014.png", lambda _: image_bytes(0, (128, 130), "L", "PNG"))
     with pytest.raises(DataError, match=r"S010_002_00000014\.png: 128x130 pixels; expected 128x128 pixels.*must be aligned"):
         _ = ckplus.load(ckplus_tree, frames="apex1", align=None).images
-    assert ckplus.load(ckplus_tree, frames="apex1", align=48).images.shape == (3, 48, 48)
+    assert pickle.loads(pickle.dumps(ckplus.load(ckplus_tree, frames="apex1", align=48))).images.shape == (3, 48, 48)
 
 
 def test_large_colour_frames_are_aligned_alike(tmp_path: Path) -> None:

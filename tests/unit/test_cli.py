@@ -83,7 +83,7 @@ def test_list_keeps_names_whole_on_a_narrow_terminal(monkeypatch):
 def miniature(monkeypatch, rafdb_tree):
     """RAF-DB's entry with the counts of the miniature."""
     counts = catalog.Published("miniature", "conftest", 5, {"train": 3, "test": 2})
-    monkeypatch.setattr(catalog, "_ENTRIES", (replace(catalog.find("rafdb-basic"), published=(counts,), note="mind this"),))
+    monkeypatch.setattr(catalog, "ENTRIES", (replace(catalog.find("rafdb-basic"), published=(counts,), note="mind this"),))
     return rafdb_tree
 
 
@@ -96,7 +96,7 @@ def test_check_of_a_whole_copy(miniature):
 
 def test_check_of_another_copy(monkeypatch, miniature):
     counts = catalog.Published("another", "conftest", 5, {"train": 2, "test": 3})
-    monkeypatch.setattr(catalog, "_ENTRIES", (replace(catalog.find("rafdb-basic"), published=(counts,)),))
+    monkeypatch.setattr(catalog, "ENTRIES", (replace(catalog.find("rafdb-basic"), published=(counts,)),))
     result = run("data", "check", "rafdb-basic", "--root", str(miniature))
     assert result.exit_code == 1
     assert ["test", "3", "2", "differs"] in [line.split() for line in result.output.splitlines()]
@@ -112,7 +112,7 @@ def test_check_of_a_damaged_copy_is_one_line(miniature):
 
 
 def test_check_of_a_dataset_without_published_counts(monkeypatch, rafdb_tree):
-    monkeypatch.setattr(catalog, "_ENTRIES", (replace(catalog.find("rafdb-basic"), published=()),))
+    monkeypatch.setattr(catalog, "ENTRIES", (replace(catalog.find("rafdb-basic"), published=()),))
     result = run("data", "check", "rafdb-basic", "--root", str(rafdb_tree))
     assert result.exit_code == 0 and "no counts were published" in result.output
 

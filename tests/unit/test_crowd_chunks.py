@@ -44,9 +44,9 @@ def test_parquet_in_chunks(votes, whole, tmp_path, chunk_rows):
 
 
 def _state(source):
-    from fer_utils.crowd.em import _State
+    from fer_utils.crowd.likelihood import State
 
-    return _State.start(np.zeros(len(source.tasks)))
+    return State.start(np.zeros(len(source.tasks)))
 
 
 def test_several_parquet_files_with_coded_columns(votes, whole, tmp_path):

@@ -8,7 +8,7 @@ from scipy.special import expit, logsumexp
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from fer_utils.crowd import FLAT, ReliabilityEM, em
+from fer_utils.crowd import FLAT, ReliabilityEM, em, likelihood
 from fer_utils.crowd.chunks import Held
 from fer_utils.crowd.votes import encode_votes
 
@@ -76,17 +76,18 @@ def test_gradients_match_finite_differences(errors, reach):
     coded = encode_votes(simulate(tasks=12, workers=5, votes=4, classes=3, seed=1, spammers=1)[0])
     rng = np.random.default_rng(0)
     weights = np.array([5.0, 1.0, 2.0]) if errors == "shares" else np.ones(3)
-    rules = em._Rules(rng.normal(0.5, 1, 5), np.log([0.5, 0.2, 0.3]), em._log_errors(weights), 0.25, "gradient", "agreement")
+    errors = likelihood.log_error_shares(weights)
+    rules = likelihood.Rules(rng.normal(0.5, 1, 5), np.log([0.5, 0.2, 0.3]), errors, 0.25, "gradient", "agreement")
     source = Held(coded)
-    start = em._State(rng.normal(0, 0.5, 12), np.full(12, reach))
-    sweep = em._add(source.map(lambda b, s: em._sweep(b, s, rules), start))
+    start = likelihood.State(rng.normal(0, 0.5, 12), np.full(12, reach))
+    sweep = likelihood.add_sweeps(source.map(lambda b, s: likelihood.sweep_chunk(b, s, rules), start))
     assert (sweep.state.log_betas == start.log_betas).any() == (reach > 1)
-    posterior, _ = next(source.map(lambda b, s: em._posterior(b, s, rules), sweep.state))
+    posterior, _ = next(source.map(lambda b, s: likelihood.find_posterior(b, s, rules), sweep.state))
     np.testing.assert_allclose(sweep.mass, posterior.sum(axis=0))
 
     def evidence(alphas, log_betas):
-        state = em._State.start(log_betas)
-        return next(source.map(lambda b, s: em._posterior(b, s, rules._replace(alphas=alphas)), state))[1]
+        state = likelihood.State.start(log_betas)
+        return next(source.map(lambda b, s: likelihood.find_posterior(b, s, rules._replace(alphas=alphas)), state))[1]
 
     h, log_betas = 1e-5, sweep.state.log_betas
     slopes = [(evidence(rules.alphas + d, log_betas) - evidence(rules.alphas - d, log_betas)) / (2 * h) for d in h * np.eye(5)]
@@ -94,8 +95,8 @@ def test_gradients_match_finite_differences(errors, reach):
 
     (block,) = source._blocks
     reliability = rules.alphas[block.workers]
-    now = em._expect(block, log_betas, reliability, rules)
-    moved = em._step_betas(block, now, reliability, em._State(log_betas, np.full(12, 1e-3)), rules)
+    now = likelihood._expect(block, log_betas, reliability, rules)
+    moved = likelihood._step_betas(block, now, reliability, likelihood.State(log_betas, np.full(12, 1e-3)), rules)
     gradient = (np.exp(moved) - np.exp(log_betas)) / 1e-3 * block.counts  # in beta, with the prior on log beta
     slopes = [(evidence(rules.alphas, log_betas + d) - evidence(rules.alphas, log_betas - d)) / (2 * h) for d in h * np.eye(12)]
     np.testing.assert_allclose(gradient * np.exp(log_betas), np.array(slopes) - 0.25 * log_betas, rtol=1e-6, atol=1e-6)
@@ -143,7 +144,7 @@ def test_scale_does_not_change_the_likelihood_but_the_priors_choose_it(fitted):
 def test_changing_the_scale_keeps_the_model():
     rng = np.random.default_rng(0)
     alphas, log_betas = rng.normal(0.3, 0.2, 5), rng.normal(1.0, 0.5, 50)
-    at_rest = (alphas / em.CENTRE - 1) / em.CENTRE  # a likelihood that pulls as much as the prior: no step in alpha
+    at_rest = (alphas / likelihood.CENTRE - 1) / likelihood.CENTRE  # a likelihood that pulls as much as the prior: no step in alpha
     point = em._Point(alphas, np.log([0.5, 0.5]), log_betas, np.ones(50), at_rest, np.ones(5), np.array([25.0, 25.0]), np.array(1.0))
     moved, _, state = ReliabilityEM()._move(point, np.ones(5))
     np.testing.assert_allclose(np.outer(moved, np.exp(state.log_betas)), np.outer(alphas, np.exp(log_betas)))
@@ -196,13 +197,13 @@ def test_disputed_faces_are_less_clear(crowd, fitted):
 def test_as_printed_starts_at_the_entropy():
     votes = pd.DataFrame({"task": list("aaaabbbb"), "worker": [1, 2, 3, 4] * 2, "label": [1, 1, 1, 1, 1, 1, 2, 3]})
     (block,) = Held(encode_votes(votes))._blocks
-    first = np.exp(em._first_betas(block, "entropy"))
-    np.testing.assert_allclose(first, [em.LOWEST_START, -(0.5 * np.log(0.5) + 0.5 * np.log(0.25))])
+    first = np.exp(likelihood._first_betas(block, "entropy"))
+    np.testing.assert_allclose(first, [likelihood._LOWEST_START, -(0.5 * np.log(0.5) + 0.5 * np.log(0.25))])
     assert ReliabilityEM.as_printed().init == "entropy"
-    summed = np.exp(em._first_betas(block, "summed entropy"))
+    summed = np.exp(likelihood._first_betas(block, "summed entropy"))
     votes = [0.5, 0.5, 0.25, 0.25]  # the share of each vote's label on the second face
-    np.testing.assert_allclose(summed, [em.LOWEST_START, -sum(p * np.log(p) for p in votes)])
-    agreement = np.exp(em._first_betas(block, "agreement"))
+    np.testing.assert_allclose(summed, [likelihood._LOWEST_START, -sum(p * np.log(p) for p in votes)])
+    agreement = np.exp(likelihood._first_betas(block, "agreement"))
     np.testing.assert_allclose(agreement, [np.log(5), 0.1])  # log(3/3) is no clarity: the least is taken
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +51,7 @@ def tree(tmp_path: Path, zipped: bool) -> Path:
 
 
 def test_load(tree: Path) -> None:
-    faces = expw.load(tree, size=20)
+    faces = pickle.loads(pickle.dumps(expw.load(tree, size=20)))
     assert faces.name == "ExpW" and faces.classes == EXPW.classes and set(faces.split) == {"none"}
     assert faces.names.tolist() == ["angry_actor_1.jpg#0", "angry_actor_1.jpg#1", "happy_girl_2.jpg#0"]
     assert [faces.classes[label] for label in faces.labels] == ["anger", "neutral", "happiness"]

@@ -35,13 +35,6 @@ def test_metrics_agree_with_scikit_learn(pairs):
         assert metrics.mean_diagonal(counts) == pytest.approx(balanced_accuracy_score(truth, guess))
 
 
-@given(ANSWERS)
-def test_counts_expand_to_faces(pairs):
-    truth, guess = np.array(pairs).T
-    counts = metrics.count_confusions(truth, guess, range(5))
-    assert (metrics.count_confusions(*metrics.expand_counts(counts), range(5)) == counts).all()
-
-
 def test_an_absent_class_has_no_recall_and_no_weight():
     counts = np.array([[3, 1, 0], [0, 0, 0], [0, 0, 4]])
     assert metrics.per_class_recall(counts)[[0, 2]].tolist() == [0.75, 1.0] and np.isnan(metrics.per_class_recall(counts)[1])

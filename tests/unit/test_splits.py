@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
+from sklearn.model_selection import StratifiedGroupKFold
 
-from fer_utils.datasets import DataError, FaceDataset
-from fer_utils.labels import BASIC
+from fer_utils.datasets import DataError, FaceDataset, facsynth
 from fer_utils.splits import (
-    PROTOCOLS,
     Split,
+    _stratify,
     kfold,
     leave_one_subject_out,
     predefined,
-    split_faces,
     subject_kfold,
     validation_split,
 )
 
 SEEDS = st.integers(0, 2**32 - 1)
 FOLDS = st.integers(2, 6)
+LIKE_OURS = pytest.mark.skipif(Version(sklearn.__version__) < Version("1.8"), reason="older versions of scikit-learn deal otherwise")
 
 
 def make_faces(labels, people=None, split="none", name: str = "toy") -> FaceDataset:
@@ -103,6 +106,45 @@ def test_folds_keep_class_shares_to_one_image(data: st.DataObject, folds: int, s
     assert_tested_once(faces, splits)
     assert np.ptp(counts_by_fold(faces, splits), axis=0).max() <= 1
     assert same(splits, kfold(faces, folds, seed))
+
+
+FIXED = {  # a seed, and the people of each of three folds
+    0: [[1, 7, 8], [0, 4, 5, 6], [2, 3, 9]],
+    1: [[3, 8, 9], [1, 4, 6], [0, 2, 5, 7]],
+}
+
+
+@pytest.mark.parametrize("seed", FIXED)
+def test_a_seed_deals_the_same_people_with_every_version(seed: int) -> None:
+    shown = [(who, k) for who in range(10) for k in range(4) for _ in range((3 * who + 5 * k) % 4)]
+    people, labels = np.array(shown).T
+    faces = make_faces(labels, people)
+    dealt = [sorted(set(people[split.test].tolist())) for split in subject_kfold(faces, 3, seed)]
+    assert dealt == FIXED[seed]
+
+
+@LIKE_OURS
+@settings(max_examples=100, deadline=None)
+@given(st.data(), FOLDS, SEEDS)
+def test_people_are_dealt_as_scikit_learn_does(data: st.DataObject, folds: int, seed: int) -> None:
+    faces = data.draw(crowds(folds))
+    assert_dealt_as_scikit_learn_does(faces, folds, seed)
+
+
+@LIKE_OURS
+@pytest.mark.parametrize(("subset", "folds"), [("lab", 5), ("lab", 10), ("basic", 10)])
+def test_shipped_people_are_dealt_as_scikit_learn_does(subset: str, folds: int) -> None:
+    faces = facsynth.load(subset)
+    for seed in range(3):
+        assert_dealt_as_scikit_learn_does(faces if subset == "lab" else faces.train, folds, seed)
+
+
+def assert_dealt_as_scikit_learn_does(faces: FaceDataset, folds: int, seed: int) -> None:
+    theirs = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a class with fewer faces than folds
+        expected = [test.tolist() for _, test in theirs.split(faces.labels, faces.labels, faces.identities)]
+    assert [test.tolist() for test in _stratify(faces.labels, faces.identities, folds, seed)] == expected
 
 
 @settings(max_examples=60, deadline=None)
@@ -222,7 +264,6 @@ def test_predefined() -> None:
         (lambda: validation_split(make_faces([0] * 9), 0.1), "1 of 10 parts, but there are 9 images"),
         (lambda: validation_split(make_faces([0] * 90, [0, 1, 2] * 30), 0.25), "1 of 4 parts, but there are 3 people"),
         (lambda: validation_split(make_faces([0] * 9, split=["train"] * 8 + ["test"]), 0.5), "toy holds a test part"),
-        (lambda: split_faces(make_faces([0] * 9), "dlp-cnn/imagenet"), "unknown protocol.*dlp-cnn/mmi"),
     ],
 )
 def test_wrong_arguments(call: Callable[[], object], words: str) -> None:
@@ -326,32 +367,3 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         split.save(tmp_path / "split.json")
     assert [path.name for path in tmp_path.iterdir()] == ["split.json"]
-
-
-# -- the papers' protocols ------------------------------------------------------------------------------------------------
-
-# Stand-ins in the proportions of the real datasets: people, classes, frames of a person and class.
-LABS = {"ckplus": (118, 6, 3), "jaffe": (10, 7, 3), "mmi": (30, 6, 3), "oulu_casia": (80, 6, 3), "tfeid": (40, 7, 2)}
-EXPECTED_FOLDS = {
-    "dlp-cnn/ckplus": 5, "dlp-cnn/ckplus-baseline": 5, "dlp-cnn/jaffe": 10, "dlp-cnn/mmi": 5, "dam-cnn/ckplus": 10, "dam-cnn/jaffe": 10,
-    "dam-cnn/tfeid": 5, "dam-cnn/baum2i": 7, "ws-lgan/ckplus": 10, "ws-lgan/oulu_casia": 10, "lban-il/expw": 10,
-}
-
-
-@pytest.mark.parametrize("name", PROTOCOLS)
-def test_protocols(name: str) -> None:
-    protocol = PROTOCOLS[name]
-    if protocol.dataset in LABS:
-        faces = make_lab(*LABS[protocol.dataset])
-    else:
-        parts = None if protocol.kind == "predefined" else "none"
-        faces = make_faces(np.arange(210) % len(BASIC), split=parts or np.repeat(["train", "val", "test"], 70))
-    splits = split_faces(faces, name, seed=2)
-    assert len(splits) == EXPECTED_FOLDS.get(name, 1)
-    if protocol.kind == "predefined":
-        assert set(faces.split[splits[0].train]) == {"train"} and set(faces.split[splits[0].test]) == {protocol.test}
-        return
-    assert_tested_once(faces, splits)
-    if "subject" in protocol.kind:
-        assert_people_apart(faces, splits)
-    assert len(PROTOCOLS[name].section) > 10
