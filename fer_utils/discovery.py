@@ -13,7 +13,7 @@ from types import ModuleType
 
 from .errors import DataError
 
-__all__ = ["find_folder", "import_part", "import_parts", "list_papers"]
+__all__ = ["check_owner", "find_folder", "import_part", "import_parts", "list_papers"]
 
 _PACKAGE = f"{__package__}.papers"
 _EXPECTED = "a folder with __init__.py, recipe.py and published.yaml, named as the paper with _ for -"
@@ -39,15 +39,37 @@ def find_folder(paper: str) -> Path:
 
 
 def import_part(paper: str, part: str) -> ModuleType | None:
-    """Import a module of a paper's folder; None if it has none of that name. What is wrong inside it is raised as it is."""
+    """Import a module of a paper's folder; None if it has none of that name.
+
+    Raises
+    ------
+    DataError
+        If it cannot be imported, whatever went wrong inside it; the message names the module and the error.
+    """
     folder = find_folder(paper)
-    return import_module(f"{_PACKAGE}.{folder.name}.{part}") if (folder / f"{part}.py").is_file() else None
+    if not (folder / f"{part}.py").is_file():
+        return None
+    try:
+        return import_module(f"{_PACKAGE}.{folder.name}.{part}")
+    except Exception as error:  # a module may raise anything while it is imported
+        problem = f"{part}.py cannot be imported ({type(error).__name__}: {error})"
+        raise DataError.at(folder, problem, f"modules that can be imported, of the paper {paper}") from error
 
 
-def import_parts(paper: str) -> list[ModuleType]:
-    """Import all modules of a paper's folder, in the order of the alphabet."""
-    folder = find_folder(paper)
-    return [import_module(f"{_PACKAGE}.{folder.name}.{module.name}") for module in pkgutil.iter_modules([str(folder)])]
+def import_parts(paper: str) -> None:
+    """Import all modules of a paper's folder, in the order of the alphabet; as :func:`import_part`."""
+    for module in pkgutil.iter_modules([str(find_folder(paper))]):
+        import_part(paper, module.name)
+
+
+def check_owner(paper: str, module: str, what: str) -> None:
+    """Make sure that a module in a paper's folder names nothing after another paper. Raises ``DataError``, which names the folder."""
+    if not module.startswith(f"{_PACKAGE}."):
+        return
+    name = module.removeprefix(f"{_PACKAGE}.").split(".")[0]
+    own = name.replace("_", "-")
+    if own != paper:
+        raise DataError.at(find_folder(own), f"registers {what!r}, of another paper", f"{own}/..., as the folder is named")
 
 
 def _folders() -> dict[str, Path]:

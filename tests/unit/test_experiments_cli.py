@@ -3,7 +3,7 @@ import toy_experiments as toy
 from typer.testing import CliRunner
 
 from fer_utils.cli import app
-from fer_utils.experiments import Run, ledger, list_experiments, register_experiment, registry
+from fer_utils.experiments import Run, ledger, register_experiment
 
 
 def run(*args):
@@ -11,11 +11,8 @@ def run(*args):
 
 
 @pytest.fixture(autouse=True)
-def home(monkeypatch, tmp_path):
+def home(empty_registry, monkeypatch, tmp_path):
     """Two experiments of seconds; results go to tmp_path."""
-    list_experiments()
-    monkeypatch.setattr(registry, "_REGISTRY", {})
-    monkeypatch.setattr(registry, "PAPERS", ())
     monkeypatch.setattr(ledger, "default_data", lambda: tmp_path)
     monkeypatch.setenv("COLUMNS", "400")
     register_experiment("dlp-cnn/table-5")(toy.plan_skills)
