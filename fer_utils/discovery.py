@@ -13,7 +13,7 @@ from types import ModuleType
 
 from .errors import DataError
 
-__all__ = ["check_owner", "find_folder", "import_part", "import_parts", "list_papers"]
+__all__ = ["find_folder", "find_owner", "import_part", "import_parts", "list_papers"]
 
 _PACKAGE = f"{__package__}.papers"
 _EXPECTED = "a folder with __init__.py, recipe.py and published.yaml, named as the paper with _ for -"
@@ -47,13 +47,13 @@ def import_part(paper: str, part: str) -> ModuleType | None:
         If it cannot be imported, whatever went wrong inside it; the message names the module and the error.
     """
     folder = find_folder(paper)
-    if not (folder / f"{part}.py").is_file():
+    if part not in {module.name for module in pkgutil.iter_modules([str(folder)])}:
         return None
     try:
         return import_module(f"{_PACKAGE}.{folder.name}.{part}")
     except Exception as error:  # a module may raise anything while it is imported
-        problem = f"{part}.py cannot be imported ({type(error).__name__}: {error})"
-        raise DataError.at(folder, problem, f"modules that can be imported, of the paper {paper}") from error
+        problem = f"its module {part} cannot be imported ({type(error).__name__}: {error})"
+        raise DataError.at(folder, problem, "modules that can be imported") from error
 
 
 def import_parts(paper: str) -> None:
@@ -62,14 +62,9 @@ def import_parts(paper: str) -> None:
         import_part(paper, module.name)
 
 
-def check_owner(paper: str, module: str, what: str) -> None:
-    """Make sure that a module in a paper's folder names nothing after another paper. Raises ``DataError``, which names the folder."""
-    if not module.startswith(f"{_PACKAGE}."):
-        return
-    name = module.removeprefix(f"{_PACKAGE}.").split(".")[0]
-    own = name.replace("_", "-")
-    if own != paper:
-        raise DataError.at(find_folder(own), f"registers {what!r}, of another paper", f"{own}/..., as the folder is named")
+def find_owner(module: str) -> str | None:
+    """The paper in whose folder a module lies, by its dotted name; None for a module elsewhere."""
+    return module.removeprefix(f"{_PACKAGE}.").split(".")[0].replace("_", "-") if module.startswith(f"{_PACKAGE}.") else None
 
 
 def _folders() -> dict[str, Path]:

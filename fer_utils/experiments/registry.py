@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from ..discovery import check_owner, import_parts, list_papers
+from ..discovery import find_owner, import_parts, list_papers
 from ..errors import DataError
 from .faces import find_roles
 from .recipe import Profile, Recipe
@@ -172,9 +172,7 @@ def register_experiment(
     Raises
     ------
     ValueError
-        For an id without a paper and an item, or one that another function has.
-    DataError
-        For an id of another paper than the one in whose folder the function stands.
+        For an id without a paper and an item, one that another function has, or one of another paper than the function's folder.
 
     Examples
     --------
@@ -186,7 +184,9 @@ def register_experiment(
         raise ValueError(f"an experiment is called <paper>/<item>, got {id!r}")
 
     def register(plan: Callable[[Setup], Iterable[Run]]) -> Callable[[Setup], Iterable[Run]]:
-        check_owner(id.split("/")[0], plan.__module__, id)
+        owner = find_owner(plan.__module__)
+        if owner not in (None, id.split("/")[0]):
+            raise ValueError(f"{id} is registered in {plan.__module__}; expected {owner}/<item>, as the folder is named")
         known = _REGISTRY.get(id)
         if known is not None and (known.plan_runs.__module__, known.plan_runs.__qualname__) != (plan.__module__, plan.__qualname__):
             raise ValueError(f"{id} is registered twice: {known.plan_runs.__qualname__} and {plan.__qualname__}")
