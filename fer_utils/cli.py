@@ -243,10 +243,10 @@ def reproduce(
 
     if bool(ids) == everything:
         raise _fail("expected the ids of experiments, or --all; 'ferbook reproduce --all' runs what is missing")
-    chosen = [experiment.id for experiment in experiments.list_experiments()] if everything else ids or []
     if everything and workers is None and scheduler is None:
         workers = min(os.cpu_count() or 1, 4)
     try:
+        chosen = [experiment.id for experiment in experiments.list_experiments()] if everything else ids or []
         done = experiments.run_experiments(
             chosen, profile, dataset, seeds=seeds, root=root, scheduler=scheduler, workers=workers,
             say=lambda text: typer.echo(text, err=True),
@@ -264,14 +264,17 @@ def ledger(
 ) -> None:
     """Print the results that are kept, with 95 % intervals over seeds and over test faces, and the verdicts on the papers' claims."""
     from . import experiments
+    from .discovery import find_folder, list_papers
 
     try:
         frame = experiments.format_ledger(paper, profile, dataset)
         kept = experiments.list_ledgers(paper, profile, dataset)
         judged = {
             (name, where): experiments.judge_claims(name, profile, where, item=paper if paper != name else None)
-            for name, where in dict.fromkeys((id.split("/")[0], where) for id, where in kept) if name in experiments.list_published()
+            for name, where in dict.fromkeys((id.split("/")[0], where) for id, where in kept) if name in list_papers()
         }
+        if paper is not None and not kept:  # a name that nobody knows, or one without results?
+            experiments.find_experiment(paper) if "/" in paper else find_folder(paper)
     except ValueError as error:
         raise _fail(str(error)) from None
     if frame.empty:

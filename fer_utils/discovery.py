@@ -13,7 +13,7 @@ from types import ModuleType
 
 from .errors import DataError
 
-__all__ = ["find_folder", "import_part", "import_parts", "list_papers"]
+__all__ = ["find_folder", "find_owner", "import_part", "import_parts", "list_papers"]
 
 _PACKAGE = f"{__package__}.papers"
 _EXPECTED = "a folder with __init__.py, recipe.py and published.yaml, named as the paper with _ for -"
@@ -39,15 +39,32 @@ def find_folder(paper: str) -> Path:
 
 
 def import_part(paper: str, part: str) -> ModuleType | None:
-    """Import a module of a paper's folder; None if it has none of that name. What is wrong inside it is raised as it is."""
+    """Import a module of a paper's folder; None if it has none of that name.
+
+    Raises
+    ------
+    DataError
+        If it cannot be imported, whatever went wrong inside it; the message names the module and the error.
+    """
     folder = find_folder(paper)
-    return import_module(f"{_PACKAGE}.{folder.name}.{part}") if (folder / f"{part}.py").is_file() else None
+    if part not in {module.name for module in pkgutil.iter_modules([str(folder)])}:
+        return None
+    try:
+        return import_module(f"{_PACKAGE}.{folder.name}.{part}")
+    except Exception as error:  # a module may raise anything while it is imported
+        problem = f"its module {part} cannot be imported ({type(error).__name__}: {error})"
+        raise DataError.at(folder, problem, "modules that can be imported") from error
 
 
-def import_parts(paper: str) -> list[ModuleType]:
-    """Import all modules of a paper's folder, in the order of the alphabet."""
-    folder = find_folder(paper)
-    return [import_module(f"{_PACKAGE}.{folder.name}.{module.name}") for module in pkgutil.iter_modules([str(folder)])]
+def import_parts(paper: str) -> None:
+    """Import all modules of a paper's folder, in the order of the alphabet; as :func:`import_part`."""
+    for module in pkgutil.iter_modules([str(find_folder(paper))]):
+        import_part(paper, module.name)
+
+
+def find_owner(module: str) -> str | None:
+    """The paper in whose folder a module lies, by its dotted name; None for a module elsewhere."""
+    return module.removeprefix(f"{_PACKAGE}.").split(".")[0].replace("_", "-") if module.startswith(f"{_PACKAGE}.") else None
 
 
 def _folders() -> dict[str, Path]:

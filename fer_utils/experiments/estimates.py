@@ -7,7 +7,7 @@ comparison over the draws is its error. Cells on one test set share the draws, s
 sets are drawn apart.
 
 **Seed error.** What the cells of a comparison owe to one run is taken together first: LDA and SVM on the features of one network rise
-and fall with it. The variance over seeds is pooled over the comparisons that are asked for together and are alike in metric, faces and
+and fall with it. The variance over seeds is pooled over the comparisons that are asked for together and are alike in metric, role and
 weight, since two or three seeds alone say little about a spread; runs that stand in several comparisons count once. A run in which
 nothing is drawn has none.
 
@@ -30,10 +30,11 @@ from scipy import stats
 
 from ..errors import DataError
 from ..metrics import bootstrap_counts, compute_metric
-from .ledger import Ledger, read_outcomes, unpack_labels
+from .ledger import Ledger, read_scores
 from .published import Cell, Comparison
+from .scores import unpack_labels
 
-__all__ = ["Estimate", "Results"]
+__all__ = ["Estimate", "LedgerReader"]
 
 LEVEL = 0.95
 
@@ -90,7 +91,7 @@ class _Measured:
     error: float
 
 
-class Results:
+class LedgerReader:
     """The ledgers of a profile on a dataset, opened when they are asked for.
 
     Parameters
@@ -116,30 +117,30 @@ class Results:
     def list_cells(self, id: str) -> list[Cell]:
         """Every row, test set and metric that the runs of an experiment measured."""
         found = {}
-        for _, outcome in read_outcomes(self.ledger(id)):
-            for metric in outcome["metrics"]:
-                found[Cell(id, outcome["row"], outcome["faces"], metric)] = None
+        for _, score in read_scores(self.ledger(id)):
+            for metric in score["metrics"]:
+                found[Cell(id, score["row"], score["faces"], metric)] = None
         return list(found)
 
     def measure(self, cell: Cell) -> list[_Measured]:
         """What the runs say of a cell, by seed; empty if none does. Raises ``DataError`` if two runs of one seed do."""
         ledger = self.ledger(cell.item)
         found = []
-        for run, outcome in read_outcomes(ledger):
-            if (outcome["row"], outcome["faces"]) != (cell.row, cell.faces):
+        for run, score in read_scores(ledger):
+            if (score["row"], score["faces"]) != (cell.row, cell.role):
                 continue
-            value, drawn = outcome["metrics"].get(cell.metric), False
-            if "test_set" in outcome:
-                classes = ledger.test_sets[outcome["test_set"]]["classes"]
+            value, drawn = score["metrics"].get(cell.metric), False
+            if "test_set" in score:
+                classes = ledger.test_sets[score["test_set"]]["classes"]
                 try:
-                    computed = float(compute_metric(cell.metric, np.array(outcome["confusion"]), classes))
+                    computed = float(compute_metric(cell.metric, np.array(score["confusion"]), classes))
                     drawn = not math.isnan(computed)
                     value = computed if value is None and drawn else value
                 except ValueError:  # a metric of another kind
                     pass
             if value is not None:
-                test_set, guess = (outcome["test_set"], outcome["guess"]) if drawn else (None, None)
-                error = float(outcome.get("errors", {}).get(cell.metric, 0.0))
+                test_set, guess = (score["test_set"], score["guess"]) if drawn else (None, None)
+                error = float(score.get("errors", {}).get(cell.metric, 0.0))
                 found.append(_Measured(run["key"], run["seed"], value, test_set, guess, error))
         if len({m.seed for m in found}) != len(found):
             raise DataError.at(ledger.path, f"two runs of one seed measured {cell}", "one run a row, test set and seed")
@@ -204,12 +205,12 @@ class Results:
             if members[0][2][0].seed is None:
                 continue
             # whether a cell is added or taken away does not matter to its spread
-            signature = min(tuple(sorted((sign * weight, cell.metric, cell.faces) for weight, cell, _ in members)) for sign in (1, -1))
+            signature = min(tuple(sorted((sign * weight, cell.metric, cell.role) for weight, cell, _ in members)) for sign in (1, -1))
             values = sum(weight * np.array([m.value for m in found]) for weight, _, found in members)
             clusters.append((signature, frozenset(cell for _, cell, _ in members), values))
         ends = np.nanquantile(sum(drawn.values()), (0.025, 0.975)) if drawn else (math.nan, math.nan)
-        faces = (float(ends[0]), float(ends[1]))
-        return _Parts(value, clusters, variance, faces, min((s for s in seeds if s), default=0), min(counts, default=0))
+        test_ends = (float(ends[0]), float(ends[1]))
+        return _Parts(value, clusters, variance, test_ends, min((s for s in seeds if s), default=0), min(counts, default=0))
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ class _Parts:
     value: float
     clusters: list[tuple[Any, Any, Any]]
     variance: float
-    faces: tuple[float, float]
+    test_ends: tuple[float, float]
     seeds: int
     count: int
 
@@ -234,4 +235,4 @@ def _combine(part: _Parts, variances: Mapping[Any, tuple[float, int]]) -> Estima
     df = whole**2 / weighted if weighted > 0 else math.inf
     half = float(stats.t.ppf((1 + LEVEL) / 2, df)) * math.sqrt(whole)
     errors = (math.sqrt(spread) if known else math.nan, math.sqrt(part.variance))
-    return Estimate(part.value, part.value - half, part.value + half, *errors, *part.faces, part.seeds, part.count)
+    return Estimate(part.value, part.value - half, part.value + half, *errors, *part.test_ends, part.seeds, part.count)

@@ -19,7 +19,7 @@ from ..errors import DataError
 from ..labels import BASIC
 from ..splits import kfold, subject_kfold
 
-__all__ = ["find_apex_options", "find_roles", "fingerprint_faces", "keep_classes", "load_role", "take_first"]
+__all__ = ["find_apex_options", "find_roles", "fingerprint_faces", "keep_classes", "limit_per_class", "load_role"]
 
 #: Datasets that play several roles; any other key of the catalogue plays one, ``lab`` if its faces are posed and ``basic`` if not.
 _FAMILIES: Mapping[str, Mapping[str, str]] = {
@@ -107,8 +107,8 @@ def keep_classes(faces: FaceDataset, classes: tuple[str, ...]) -> FaceDataset:
     return faces.replace(labels=place[faces.labels], classes=classes)
 
 
-def take_first(faces: FaceDataset, count: int | None) -> FaceDataset:
-    """The first ``count`` faces of each class and part, in their order: what a smoke test takes. All, if it is None."""
+def limit_per_class(faces: FaceDataset, count: int | None) -> FaceDataset:
+    """At most ``count`` faces of each class and part, the first ones, in their order: what a smoke test takes. All, if it is None."""
     if count is None:
         return faces
     groups = np.stack([faces.labels, np.unique(faces.split, return_inverse=True)[1]], 1)

@@ -1,8 +1,9 @@
 """The ledger of results: one JSON file an experiment, dataset and profile, and the ways to read it.
 
 ``data/results/<profile>/<dataset>/<paper>/<item>.json`` holds what each run measured, on which faces, with which arguments, by which code,
-where, when and at what cost. Test labels stand there once a test set, predictions once an outcome (one character a face), so intervals and
-tests between methods can be computed long after the runs.
+where, when and at what cost. Test labels stand there once a test set, predictions once a score (one character a face), so intervals and
+tests between methods can be computed long after the runs. In the file, the scores of a run stand under ``outcomes``, and the role of a test
+set under ``faces``.
 """
 
 from __future__ import annotations
@@ -22,24 +23,9 @@ from ..files import data_root, package_data, replace_whole
 from ..metrics import compute_metric, count_confusions, per_class_recall
 from .faces import fingerprint_faces
 from .recipe import Profile
+from .scores import unpack_labels
 
 __all__ = ["Ledger", "find_checkpoint", "list_ledgers", "read_ledger"]
-
-_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-
-
-def pack_labels(labels: Any) -> str:
-    """Class positions as text, one character a face. Raises ``ValueError`` for more than 36 classes."""
-    labels = np.asarray(labels)
-    if labels.size and not 0 <= labels.min() <= labels.max() < len(_DIGITS):
-        raise ValueError(f"labels must be 0 to {len(_DIGITS) - 1}, got {labels.min()} to {labels.max()}")
-    return "".join(_DIGITS[k] for k in labels.tolist())
-
-
-def unpack_labels(text: str) -> np.ndarray:
-    """Class positions of :func:`pack_labels`, int64 ``[N]``."""
-    return np.array([_DIGITS.index(c) for c in text], dtype=np.int64)
-
 
 def default_data() -> Path:
     """The folder of results and checkpoints: the repository's ``data``, or the data root where the package is installed without it."""
@@ -91,21 +77,21 @@ def _check_run(run: Mapping[str, Any], test_sets: Mapping[str, Mapping[str, Any]
     """Make sure that a run is whole, and its scores those of its predictions. Raises what the first fault raises."""
     for name in _RUN_FIELDS:
         run[name]
-    for outcome in run["outcomes"]:
-        place = f"{run['name']!r}, seed {run['seed']}: {outcome['row']}, {outcome['faces']}"
-        for name, value in (*outcome["metrics"].items(), *outcome.get("errors", {}).items()):
+    for score in run["outcomes"]:
+        place = f"{run['name']!r}, seed {run['seed']}: {score['row']}, {score['faces']}"
+        for name, value in (*score["metrics"].items(), *score.get("errors", {}).items()):
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ValueError(f"{place}: {name} is {value!r}")
-        if "test_set" not in outcome:
+        if "test_set" not in score:
             continue
-        known = test_sets[outcome["test_set"]]
-        counts = count_confusions(unpack_labels(known["truth"]), unpack_labels(outcome["guess"]), range(len(known["classes"])))
-        if counts.tolist() != outcome["confusion"]:
+        known = test_sets[score["test_set"]]
+        counts = count_confusions(unpack_labels(known["truth"]), unpack_labels(score["guess"]), range(len(known["classes"])))
+        if counts.tolist() != score["confusion"]:
             raise ValueError(f"{place}: the confusion matrix is not that of the predictions")
-        for name in {"accuracy", "mean diagonal"} & outcome["metrics"].keys():
+        for name in {"accuracy", "mean diagonal"} & score["metrics"].keys():
             computed = float(compute_metric(name, counts, known["classes"]))
-            if abs(outcome["metrics"][name] - computed) > 1e-9:
-                raise ValueError(f"{place}: {name} is {outcome['metrics'][name]}, but {computed} by its predictions")
+            if abs(score["metrics"][name] - computed) > 1e-9:
+                raise ValueError(f"{place}: {name} is {score['metrics'][name]}, but {computed} by its predictions")
 
 
 class Ledger:
@@ -121,7 +107,7 @@ class Ledger:
     ----------
     path : Path
     runs : list of dict
-        What :func:`~fer_utils.experiments.running.execute_run` returned, by name and seed. Of an outcome, ``test_set`` names its test set.
+        What :func:`~fer_utils.experiments.execution.execute_run` returned, by name and seed. Of a score, ``test_set`` names its test set.
     test_sets : dict of str to dict
         ``faces`` (the role), ``classes``, ``truth`` and, where they are known, ``people``.
 
@@ -163,18 +149,18 @@ class Ledger:
         """
         if entry["key"] in self:
             raise ValueError(f"{self.id}: the run {entry['name']!r}, seed {entry['seed']}, is in the ledger")
-        outcomes = []
-        for outcome in entry["outcomes"]:
-            outcome = dict(outcome)
-            test_set = outcome.pop("test_set")
+        scores = []
+        for score in entry["outcomes"]:
+            score = dict(score)
+            test_set = score.pop("test_set")
             if test_set is not None:
                 name = hashlib.sha256(json.dumps(test_set, sort_keys=True).encode()).hexdigest()[:12]
                 self.test_sets[name] = test_set
-                outcome["test_set"] = name
-            outcomes.append(outcome)
+                score["test_set"] = name
+            scores.append(score)
         same = (entry["name"], entry["seed"])
         self.runs = [run for run in self.runs if (run["name"], run["seed"]) != same]
-        self.runs.append({**entry, "outcomes": outcomes})
+        self.runs.append({**entry, "outcomes": scores})
         self.runs.sort(key=lambda run: (run["name"], -1 if run["seed"] is None else run["seed"]))
 
     def drop(self, keys: Sequence[str]) -> None:
@@ -183,7 +169,7 @@ class Ledger:
 
     def save(self) -> None:
         """Write the file, as a whole or not at all."""
-        used = {outcome["test_set"] for run in self.runs for outcome in run["outcomes"] if "test_set" in outcome}
+        used = {score["test_set"] for _, score in read_scores(self) if "test_set" in score}
         self.test_sets = {name: self.test_sets[name] for name in sorted(used)}
         kept = {"id": self.id, "profile": self.profile, "dataset": self.dataset, "test_sets": self.test_sets, "runs": self.runs}
         text = json.dumps(kept, indent=1, ensure_ascii=False, allow_nan=False)
@@ -203,7 +189,7 @@ class Ledger:
         """
         if self.dataset.startswith("facsynth") and any(run["faces"] for run in self.runs):
             now = fingerprint_faces(self.dataset)["sha256"]
-            if any(faces["sha256"] != now for run in self.runs for faces in run["faces"]):
+            if any(loaded["sha256"] != now for run in self.runs for loaded in run["faces"]):
                 command = f"ferbook reproduce {self.id} --profile {self.profile} --dataset {self.dataset}"
                 raise DataError.at(self.path, "measured on other faces than those that are here", f"results on these; run '{command}'")
 
@@ -237,11 +223,11 @@ def list_ledgers(
     return found
 
 
-def read_outcomes(ledger: Ledger) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every outcome with its run."""
+def read_scores(ledger: Ledger) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every score with its run, as they are kept."""
     for run in ledger.runs:
-        for outcome in run["outcomes"]:
-            yield run, outcome
+        for score in run["outcomes"]:
+            yield run, score
 
 
 def read_ledger(
@@ -262,7 +248,7 @@ def read_ledger(
     Returns
     -------
     DataFrame
-        ``id``, ``dataset``, ``run``, ``seed`` (missing where nothing was drawn), ``row``, ``faces``, ``metric``, ``value``, ``count``
+        ``id``, ``dataset``, ``run``, ``seed`` (missing where nothing was drawn), ``row``, ``role``, ``metric``, ``value``, ``count``
         (faces of the test set), ``wall_s``, ``peak_mb``, ``commit``, ``date``. Besides what the run measured, the recall of each class.
 
     Raises
@@ -274,47 +260,19 @@ def read_ledger(
     for name, where in list_ledgers(id, profile, dataset, data):
         ledger = Ledger(name, profile, where, data)
         ledger.check_faces()
-        for run, outcome in read_outcomes(ledger):
-            metrics, count = dict(outcome["metrics"]), None
-            if "test_set" in outcome:
-                classes = ledger.test_sets[outcome["test_set"]]["classes"]
-                count = int(np.sum(outcome["confusion"]))
-                recalls = per_class_recall(np.array(outcome["confusion"]))
+        for run, score in read_scores(ledger):
+            metrics, count = dict(score["metrics"]), None
+            if "test_set" in score:
+                classes = ledger.test_sets[score["test_set"]]["classes"]
+                count = int(np.sum(score["confusion"]))
+                recalls = per_class_recall(np.array(score["confusion"]))
                 metrics |= {f"recall {c}": float(r) for c, r in zip(classes, recalls, strict=True) if not np.isnan(r)}
             for metric, value in metrics.items():
                 lines.append({
-                    "id": name, "dataset": where, "run": run["name"], "seed": run["seed"], "row": outcome["row"], "faces": outcome["faces"],
+                    "id": name, "dataset": where, "run": run["name"], "seed": run["seed"], "row": score["row"], "role": score["faces"],
                     "metric": metric, "value": value, "count": count, "wall_s": run["wall_s"], "peak_mb": run["peak_mb"],
                     "commit": run["commit"], "date": run["date"],
                 })
-    columns = ["id", "dataset", "run", "seed", "row", "faces", "metric", "value", "count", "wall_s", "peak_mb", "commit", "date"]
+    columns = ["id", "dataset", "run", "seed", "row", "role", "metric", "value", "count", "wall_s", "peak_mb", "commit", "date"]
     table = pd.DataFrame(lines, columns=columns)
     return table.astype({"seed": "Int64", "count": "Int64", "value": "float64"})
-
-
-def describe_outcome(outcome: Any) -> dict[str, Any]:
-    """An :class:`~fer_utils.experiments.registry.Outcome` as JSON holds it, with its test set apart.
-
-    Raises
-    ------
-    ValueError
-        For a metric or an error that is not finite. (In a series it becomes None.)
-    """
-    for name, value in [*outcome.metrics.items(), *outcome.errors.items()]:
-        if not np.isfinite(value):
-            raise ValueError(f"{outcome.row}, {outcome.faces}: {name} is {value}; expected a number")
-    kept: dict[str, Any] = {
-        "row": outcome.row, "faces": outcome.faces, "metrics": {name: float(value) for name, value in outcome.metrics.items()},
-        "test_set": None,
-    }
-    if outcome.errors:
-        kept["errors"] = {name: float(value) for name, value in outcome.errors.items()}
-    if outcome.series:
-        kept["series"] = {name: [float(v) if np.isfinite(v) else None for v in values] for name, values in outcome.series.items()}
-    if outcome.guess is not None:
-        kept["test_set"] = {"faces": outcome.faces, "classes": list(outcome.classes), "truth": pack_labels(outcome.truth)}
-        if outcome.people is not None:
-            kept["test_set"]["people"] = " ".join(str(int(p)) for p in outcome.people)
-        kept["guess"] = pack_labels(outcome.guess)
-        kept["confusion"] = count_confusions(outcome.truth, outcome.guess, range(len(outcome.classes))).tolist()
-    return kept

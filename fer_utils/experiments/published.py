@@ -10,59 +10,59 @@ from typing import Any
 
 import yaml
 
-from ..discovery import find_folder, list_papers
+from ..discovery import find_folder
 from ..errors import DataError
 
-__all__ = ["Cell", "Claim", "Column", "Comparison", "Item", "Published", "list_published", "load_published", "parse_published"]
+__all__ = ["Cell", "Claim", "Column", "Comparison", "Item", "Published", "load_published", "parse_published"]
 
 RELATIONS = ("order", "best", "greater", "interaction", "above")
 _ITEM_KEYS = ({"title", "where", "unit", "columns", "rows"}, {"confusion", "damaged", "sequences", "notes"})
-_COLUMN_KEYS = ({"name", "metric"}, {"faces", "dataset", "split"})
+_COLUMN_KEYS = ({"name", "metric"}, {"role", "dataset", "split"})
 _CLAIM_KEYS = (
-    {"id", "text", "where", "item", "relation"}, {"metric", "faces", "row", "rows", "pairs", "each_faces", "bound", "not_attempted"}
+    {"id", "text", "where", "item", "relation"}, {"metric", "role", "row", "rows", "pairs", "each_role", "bound", "not_attempted"}
 )
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One number: which row, measured how, on which faces.
+    """One number: which row, measured how, on which test set.
 
     Attributes
     ----------
     item : str
         ``<paper>/<table or figure>``.
     row : str
-    faces : str
-        The test set's role: ``basic``, ``compound``, ``lab``, ``lab-small``; empty where none is needed.
+    role : str
+        Of the test set: ``basic``, ``compound``, ``lab``, ``lab-small``; empty where none is needed.
     metric : str
         As :func:`fer_utils.metrics.compute_metric`, or any other name that results use.
     """
 
     item: str
     row: str
-    faces: str
+    role: str
     metric: str
 
     def __str__(self) -> str:
-        return f"{self.row}, {self.metric}" + (f", {self.faces}" if self.faces else "")
+        return f"{self.row}, {self.metric}" + (f", {self.role}" if self.role else "")
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a published table; see :class:`Cell` for ``metric`` and ``faces``.
+    """One column of a published table; see :class:`Cell` for ``metric`` and ``role``.
 
     Attributes
     ----------
     name : str
         As printed.
-    metric, faces : str
+    metric, role : str
     dataset, split : str
         What the paper measured on.
     """
 
     name: str
     metric: str
-    faces: str = ""
+    role: str = ""
     dataset: str = ""
     split: str = ""
 
@@ -107,9 +107,9 @@ class Item:
         for row, values in self.rows.items():
             for column, value in zip(self.columns, values, strict=True):
                 if self.confusion:
-                    yield Cell(self.id, self.confusion, column.faces, f"{row} {column.metric}"), column, value
+                    yield Cell(self.id, self.confusion, column.role, f"{row} {column.metric}"), column, value
                 else:
-                    yield Cell(self.id, row, column.faces, column.metric), column, value
+                    yield Cell(self.id, row, column.role, column.metric), column, value
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Comparison:
 
     def __str__(self) -> str:
         """What differs between the cells, and in parentheses what they share."""
-        names, cells = ("row", "metric", "faces"), [cell for _, cell in self.terms]
+        names, cells = ("row", "metric", "role"), [cell for _, cell in self.terms]
         shared = [name for name in names if len({getattr(cell, name) for cell in cells}) == 1 and len(cells) > 1]
         words = [", ".join(getattr(c, name) for name in names if name not in shared and getattr(c, name)) for c in cells]
         common = ", ".join(getattr(cells[0], name) for name in shared if getattr(cells[0], name))
@@ -206,11 +206,6 @@ class Published:
         return None if any(value is None for _, value in values) else sum(weight * value for weight, value in values if value is not None)
 
 
-def list_published() -> tuple[str, ...]:
-    """The papers whose numbers are stored, by their short names."""
-    return list_papers()
-
-
 @cache
 def load_published(paper: str) -> Published:
     """Read a paper's numbers and claims.
@@ -223,12 +218,10 @@ def load_published(paper: str) -> Published:
     Raises
     ------
     ValueError
-        For a paper that is not stored; the message lists those that are.
+        For an unknown paper; the message lists the papers.
     DataError
         If the file is not what it should be; see :func:`parse_published`.
     """
-    if paper not in list_published():
-        raise ValueError(f"no numbers of a paper {paper!r}; expected one of {', '.join(list_published())}")
     path = find_folder(paper) / "published.yaml"
     found = parse_published(path.read_text(encoding="utf-8"), str(path))
     if found.paper != paper:
@@ -354,8 +347,8 @@ def _parse_claim(paper: str, spec: Any, items: Mapping[str, Item], file: str, wh
         raise DataError.at(file, f"{where}.{key} compares nothing", f"cells for the relation {relation!r}")
     weights = (1, -1, -1, 1)
     comparisons = []
-    for faces in spec.get("each_faces", [spec.get("faces")]):
-        defaults = {**spec, "faces": faces}
+    for role in spec.get("each_role", [spec.get("role")]):
+        defaults = {**spec, "role": role}
         for group in groups:
             cells = [_parse_cell(paper, entry, defaults, items, file, where) for entry in group]
             comparisons.append(Comparison(tuple(zip(weights, cells, strict=False)), float(spec.get("bound", 0))))
@@ -364,9 +357,9 @@ def _parse_claim(paper: str, spec: Any, items: Mapping[str, Item], file: str, wh
 
 def _parse_cell(paper: str, entry: Any, defaults: Mapping[str, Any], items: Mapping[str, Item], file: str, where: str) -> Cell:
     own: Mapping[str, Any] = {"row": entry} if isinstance(entry, str) else entry
-    _check_keys(own, (set(), {"row", "faces", "metric", "item"}), file, f"{where}: the cell {entry!r}")
+    _check_keys(own, (set(), {"row", "role", "metric", "item"}), file, f"{where}: the cell {entry!r}")
     found = {}
-    for key in ("item", "row", "faces", "metric"):
+    for key in ("item", "row", "role", "metric"):
         found[key] = own.get(key, defaults.get(key))
         if not isinstance(found[key], str):
             raise DataError.at(file, f"{where}: the cell {entry!r} has no {key}", f"{key}, in the cell or for the whole claim")
@@ -375,7 +368,7 @@ def _parse_cell(paper: str, entry: Any, defaults: Mapping[str, Any], items: Mapp
         raise DataError.at(file, f"{where}: no item {found['item']!r}", f"one of {', '.join(items)}")
     if found["row"] not in _row_names(item):
         raise DataError.at(file, f"{where}: {found['item']} has no row {found['row']!r}", f"one of {', '.join(_row_names(item))}")
-    return Cell(f"{paper}/{found['item']}", found["row"], found["faces"], found["metric"])
+    return Cell(f"{paper}/{found['item']}", found["row"], found["role"], found["metric"])
 
 
 def _row_names(item: Item) -> Sequence[str]:

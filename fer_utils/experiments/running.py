@@ -10,175 +10,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import shutil
-import subprocess
-import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache
+from contextlib import contextmanager
 from graphlib import CycleError, TopologicalSorter
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..errors import DataError
-from ..files import cache_root, replace_whole
+from ..files import replace_whole
+from .execution import Job, execute_run
 from .faces import fingerprint_faces, load_role
-from .ledger import Ledger, checkpoint_folder, describe_outcome, ledger_path
+from .ledger import Ledger, checkpoint_folder, ledger_path
 from .recipe import Profile
-from .registry import Experiment, Run, Task, check_outcomes, find_experiment
+from .registry import Experiment, Run, find_experiment
 
-__all__ = ["ExperimentError", "execute_run", "run_experiment", "run_experiments"]
+__all__ = ["ExperimentError", "run_experiment", "run_experiments"]
 
-_PACKAGES = ("numpy", "scipy", "scikit-learn", "scikit-image", "pandas", "torch", "torchvision", "keras")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 #: How long a scheduler may take to answer.
 TIMEOUT_S = 20
-_PACKAGE = Path(__file__).resolve().parents[1]
-#: Runs draw from torch's generator, which a process has once: a Dask worker of several threads takes them one after the other.
-_ONE_RUN = threading.Lock()
 
 
 class ExperimentError(RuntimeError):
     """Some runs failed; the others are in the ledger. The message names the runs that failed, and why."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run with what it needs to be executed anywhere."""
-
-    id: str
-    profile: str
-    dataset: str
-    run: Run
-    root: str | None
-    data: str | None
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        return f"{self.id}: {self.run.name}" + ("" if self.run.seed is None else f", seed {self.run.seed}")
-
-    @property
-    def key(self) -> str:
-        """For Dask and for the folder of the run: another for other code, so that no checkpoint of older code is taken up."""
-        parts = [self.id, self.profile, self.dataset, self.run.key, self.root, _source_hash()]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
-
-    def workdir(self) -> Path:
-        """The folder of the run; below the system's folder for temporary files where the cache is switched off."""
-        root = cache_root()
-        return (Path(tempfile.gettempdir()) / "fer-book" if root is None else root) / "runs" / self.key
-
-
-# -- one run, wherever ----------------------------------------------------------------------------------------------------
-
-
-def execute_run(job: Job) -> dict[str, Any]:
-    """Execute one run and describe it as the ledger keeps it.
-
-    Returns
-    -------
-    dict
-        ``key``, ``name``, ``seed``, ``function``, ``arguments``; ``outcomes``; ``faces`` (what was loaded, with checksums); ``commit``
-        (with ``-dirty`` if the package differs from it; None outside a repository), ``versions``, ``hardware``, ``wall_s``, ``peak_mb``
-        (memory of the process), ``date``; and ``files``, name to bytes, which the client writes.
-
-    Raises
-    ------
-    DataError
-        If the function returns no outcomes; and whatever it raises itself.
-    """
-    with _ONE_RUN:
-        return _execute(job)
-
-
-def _execute(job: Job) -> dict[str, Any]:
-    workdir = job.workdir()
-    workdir.mkdir(parents=True, exist_ok=True)
-    run = job.run
-    task = Task(job.id, Profile(job.profile), job.dataset, run.seed, workdir, job.root, job.data)
-    started, peak = time.perf_counter(), _PeakMemory()
-    result = check_outcomes(run.resolve()(task, **run.arguments), run)
-    wall = time.perf_counter() - started
-    return {
-        "key": run.key, "name": run.name, "seed": run.seed, "function": run.function, "arguments": run.arguments,
-        "outcomes": [describe_outcome(outcome) for outcome in result.outcomes], "faces": task.loaded, "commit": _commit(),
-        "versions": _versions(), "hardware": _hardware(), "wall_s": round(wall, 3), "peak_mb": peak.read(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"), "files": dict(result.files),
-    }
-
-
-class _PeakMemory:
-    """Peak memory of this process since the object was made (since the process began, where the kernel does not let us start anew)."""
-
-    def __init__(self) -> None:
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
-
-    def read(self) -> float:
-        """Peak in MB."""
-        with suppress(OSError, StopIteration):
-            lines = Path("/proc/self/status").read_text().splitlines()
-            return round(int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024, 1)
-        import resource  # not on Windows
-
-        size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return round(size / (2**20 if sys.platform == "darwin" else 1024), 1)
-
-
-@cache
-def _source_hash() -> str:
-    """Changes with the package's code."""
-    digest = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        digest.update(path.relative_to(_PACKAGE).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-@cache
-def _commit() -> str | None:
-    """The commit of the package's code."""
-    try:
-        head = _git("rev-parse", "HEAD")
-        return head + ("-dirty" if _git("status", "--porcelain", "--", str(_PACKAGE)) else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _git(*words: str) -> str:
-    done = subprocess.run(["git", "-C", str(_PACKAGE), *words], capture_output=True, text=True, timeout=30, check=True)
-    return done.stdout.strip()
-
-
-@cache
-def _versions() -> dict[str, str]:
-    found = {"fer-utils": __version__, "python": platform.python_version()}
-    for name in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
-def _hardware() -> dict[str, Any]:
-    cpu = platform.processor() or platform.machine()
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line for line in lines if line.startswith("model name")).partition(":")[2].strip()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found: dict[str, Any] = {"cpu": cpu, "cores": cores, "system": f"{platform.system()} {platform.machine()}"}
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-    return found
 
 
 # -- what is missing ------------------------------------------------------------------------------------------------------
@@ -302,8 +159,6 @@ def _enter(ledger: Ledger, job: Job, entry: dict[str, Any], data: Path | None) -
     files = entry.pop("files")
     folder = checkpoint_folder(job.id, job.profile, job.dataset, data)
     for name, content in files.items():
-        if Path(name).name != name:
-            raise ValueError(f"{job.name}: a file must have a plain name, got {name!r}")
         folder.mkdir(parents=True, exist_ok=True)
         with replace_whole(folder / name, sync=True) as partial:
             partial.write_bytes(content)
@@ -318,7 +173,7 @@ def _drop_stale(ledger: Ledger, runs: Sequence[Run], root: str | None, say: Call
     """Take out runs on other faces than those that are here, and those that no plan has; on disk, the next :meth:`Ledger.save` does."""
     planned: dict[str, list[Any]] = {}
     for run in runs:
-        planned.setdefault(run.name, []).append(run.arguments)
+        planned.setdefault(run.name, []).append(run.kept_arguments)
     now: dict[str, str | None] = {}
     stale = []
     for run in ledger.runs:
@@ -327,11 +182,11 @@ def _drop_stale(ledger: Ledger, runs: Sequence[Run], root: str | None, say: Call
             say(f"{ledger.id}: {run['name']!r}, seed {run['seed']}, {why}; taken out")
             stale.append(run["key"])
             continue
-        for faces in run["faces"]:
-            known = json.dumps([faces["role"], faces["options"]])
+        for loaded in run["faces"]:
+            known = json.dumps([loaded["role"], loaded["options"]])
             if known not in now:
-                now[known] = _present(ledger.dataset, faces, root)
-            if now[known] not in (None, faces["sha256"]):
+                now[known] = _find_checksum(ledger.dataset, loaded, root)
+            if now[known] not in (None, loaded["sha256"]):
                 say(f"{ledger.id}: {run['name']!r} was measured on other faces; it is run again")
                 stale.append(run["key"])
                 break
@@ -339,12 +194,12 @@ def _drop_stale(ledger: Ledger, runs: Sequence[Run], root: str | None, say: Call
     return stale
 
 
-def _present(dataset: str, faces: dict[str, Any], root: str | None) -> str | None:
-    """The checksum of the faces that are here; None if they are not."""
+def _find_checksum(dataset: str, loaded: dict[str, Any], root: str | None) -> str | None:
+    """The checksum that the faces which a run loaded have now; None if they are not here."""
     try:
         if dataset.startswith("facsynth"):
             return fingerprint_faces(dataset)["sha256"]
-        return fingerprint_faces(dataset, load_role(dataset, faces["role"], root, **faces["options"]))["sha256"]
+        return fingerprint_faces(dataset, load_role(dataset, loaded["role"], root, **loaded["options"]))["sha256"]
     except (ValueError, ImportError):  # a DataError, or too few faces to split
         return None
 

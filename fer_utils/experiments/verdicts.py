@@ -22,11 +22,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..discovery import list_papers
 from ..metrics import seed_interval
-from .estimates import Estimate, Results
+from .estimates import Estimate, LedgerReader
 from .faces import find_roles
 from .ledger import list_ledgers
-from .published import Cell, Claim, Comparison, Item, list_published, load_published
+from .published import Cell, Claim, Comparison, Item, load_published
 from .recipe import Profile
 from .registry import list_experiments
 
@@ -86,7 +87,7 @@ class Verdict:
 
 def _item(id: str) -> Item | None:
     paper, name = id.split("/")
-    return load_published(paper).items.get(name) if paper in list_published() else None
+    return load_published(paper).items.get(name) if paper in list_papers() else None
 
 
 def _factor(what: Comparison | Cell) -> float:
@@ -104,7 +105,7 @@ def _holds(comparison: Comparison, estimate: Estimate) -> bool | None:
 
 
 def judge_claim(
-    claim: Claim | str, profile: str = "book", dataset: str = "facsynth", data: Path | None = None, *, results: Results | None = None
+    claim: Claim | str, profile: str = "book", dataset: str = "facsynth", data: Path | None = None, *, reader: LedgerReader | None = None
 ) -> Verdict:
     """Compute the verdict on a claim.
 
@@ -115,7 +116,7 @@ def judge_claim(
     profile, dataset : str
     data : Path, optional
         The folder that holds ``results``; the book's by default.
-    results : Results, optional
+    reader : LedgerReader, optional
         To read each ledger once for many claims; it brings its own profile, dataset and data.
 
     Raises
@@ -127,13 +128,13 @@ def judge_claim(
     """
     if isinstance(claim, str):
         claim = load_published(claim.split("/")[0]).claim(claim)
-    results = results or Results(profile, dataset, data)
-    profile, dataset = str(Profile(results.profile)), results.dataset
+    reader = reader or LedgerReader(profile, dataset, data)
+    profile, dataset = str(Profile(reader.profile)), reader.dataset
     find_roles(dataset)
-    missing = _why_not(claim, results)
+    missing = _why_not(claim, reader)
     if missing is not None:
         return Verdict(claim, NOT_ATTEMPTED, missing, dataset, profile)
-    estimates = tuple(results.estimate(claim.comparisons))
+    estimates = tuple(reader.estimate(claim.comparisons))
     held = [_holds(c, e) for c, e in zip(claim.comparisons, estimates, strict=True)]
     word = NOT_REPRODUCED if False in held else INCONCLUSIVE if None in held else REPRODUCED
     # the comparison that decided: the one furthest below, or nearest to, its bound
@@ -151,31 +152,31 @@ def judge_claims(
     paper: str, profile: str = "book", dataset: str = "facsynth", data: Path | None = None, *, item: str | None = None
 ) -> list[Verdict]:
     """The verdicts on all claims of a paper, or on those that use an item, ``dlp-cnn/table-6``; see :func:`judge_claim`."""
-    results = Results(profile, dataset, data)
+    reader = LedgerReader(profile, dataset, data)
     claims = [
         claim for claim in load_published(paper).claims
         if item is None or any(cell.item == item for comparison in claim.comparisons for _, cell in comparison.terms)
     ]
-    return [judge_claim(claim, results=results) for claim in claims]
+    return [judge_claim(claim, reader=reader) for claim in claims]
 
 
-def _why_not(claim: Claim, results: Results) -> str | None:
+def _why_not(claim: Claim, reader: LedgerReader) -> str | None:
     """Why a claim cannot be judged; None if it can."""
     if claim.not_attempted:
         return claim.not_attempted
     experiments = {experiment.id: experiment for experiment in list_experiments()}
     for comparison in claim.comparisons:
         for _, cell in comparison.terms:
-            if results.measure(cell):
+            if reader.measure(cell):
                 continue
             experiment = experiments.get(cell.item)
             if experiment is not None and cell.row in experiment.omits:
                 return f"{cell.row}: {experiment.omits[cell.row]}"
             if experiment is None:
                 return f"nothing runs {cell.item} yet"
-            if results.ledger(cell.item).runs and cell.faces and cell.faces not in find_roles(results.dataset):
-                return f"{results.dataset} has no {cell.faces} faces"
-            return f"no {results.profile} result of {cell} on {results.dataset}"
+            if reader.ledger(cell.item).runs and cell.role and cell.role not in find_roles(reader.dataset):
+                return f"{reader.dataset} has no {cell.role} faces"
+            return f"no {reader.profile} result of {cell} on {reader.dataset}"
     return None
 
 
@@ -195,9 +196,9 @@ def _limit(estimate: Estimate) -> str:
     if estimate.limit == "neither":
         return "neither seeds nor test faces move it"
     seeds = [f"{estimate.seeds} seeds"] if estimate.seeds else []
-    faces = [f"{estimate.count:,} test faces"] if estimate.count else []
+    count = [f"{estimate.count:,} test faces"] if estimate.count else []
     what = "error of each measurement" if estimate.limit == "measurement" else estimate.limit
-    return f"limited by the {what}" + (f" ({', '.join(seeds + faces)})" if seeds or faces else "")
+    return f"limited by the {what}" + (f" ({', '.join(seeds + count)})" if seeds or count else "")
 
 
 # -- tables ---------------------------------------------------------------------------------------------------------------
@@ -205,7 +206,7 @@ def _limit(estimate: Estimate) -> str:
 
 def summarise_ledger(
     id: str, profile: str = "book", dataset: str = "facsynth", data: Path | None = None, *, metrics: Sequence[str] | None = None,
-    results: Results | None = None,
+    reader: LedgerReader | None = None,
 ) -> pd.DataFrame:
     """Each row, test set and metric of an experiment, over its seeds.
 
@@ -216,13 +217,13 @@ def summarise_ledger(
         The folder that holds ``results``; the book's by default.
     metrics : sequence of str, optional
         Which; also those of :func:`~fer_utils.metrics.compute_metric` that a run did not store. By default those that runs stored.
-    results : Results, optional
+    reader : LedgerReader, optional
         As in :func:`judge_claim`.
 
     Returns
     -------
     DataFrame
-        ``row``, ``faces``, ``metric``, ``value`` (mean over seeds), ``low``, ``high`` (95 %, both errors), ``seeds`` (0 where nothing
+        ``row``, ``role``, ``metric``, ``value`` (mean over seeds), ``low``, ``high`` (95 %, both errors), ``seeds`` (0 where nothing
         is drawn), ``seed_low``, ``seed_high`` (95 % over seeds; missing for fewer than two), ``test_low``, ``test_high`` (95 % over
         test faces), ``count``. In the published item's order of rows; empty if nothing was run.
 
@@ -231,28 +232,28 @@ def summarise_ledger(
     DataError
         If results are damaged, or of other shipped faces than those that are here.
     """
-    results = results or Results(profile, dataset, data)
-    cells = results.list_cells(id)
+    reader = reader or LedgerReader(profile, dataset, data)
+    cells = reader.list_cells(id)
     if metrics is not None:
-        places = dict.fromkeys((cell.row, cell.faces) for cell in cells)
+        places = dict.fromkeys((cell.row, cell.role) for cell in cells)
         cells = [Cell(id, *place, metric) for place in places for metric in metrics]
     item = _item(id)
     order = {row: i for i, row in enumerate(item.rows)} if item is not None else {}
     cells.sort(key=lambda cell: order.get(cell.row, len(order)))
     lines = []
     for cell in cells:
-        found = results.measure(cell)
+        found = reader.measure(cell)
         if not found:
             continue
-        (estimate,) = results.estimate([Comparison(((1, cell),))])
+        (estimate,) = reader.estimate([Comparison(((1, cell),))])
         over_seeds = seed_interval([m.value for m in found]) if estimate.seeds > 1 else None
         lines.append({
-            "row": cell.row, "faces": cell.faces, "metric": cell.metric,
+            "row": cell.row, "role": cell.role, "metric": cell.metric,
             "value": estimate.value, "low": estimate.low, "high": estimate.high,
             "seeds": estimate.seeds, "seed_low": over_seeds and over_seeds.low, "seed_high": over_seeds and over_seeds.high,
             "test_low": estimate.test_low, "test_high": estimate.test_high, "count": estimate.count,
         })
-    columns = ["row", "faces", "metric", "value", "low", "high", "seeds", "seed_low", "seed_high", "test_low", "test_high", "count"]
+    columns = ["row", "role", "metric", "value", "low", "high", "seeds", "seed_low", "seed_high", "test_low", "test_high", "count"]
     numbers = [c for c in columns[3:] if c not in ("seeds", "count")]
     return pd.DataFrame(lines, columns=columns).astype({**dict.fromkeys(numbers, "float64"), "seeds": "int64", "count": "int64"})
 
@@ -274,7 +275,7 @@ def format_ledger(
     Returns
     -------
     DataFrame of str
-        ``experiment``, ``dataset``, ``row``, ``faces``, ``metric``, ``value``, ``95 % over seeds``, ``95 % over faces``, ``seeds``, ``n``.
+        ``experiment``, ``dataset``, ``row``, ``role``, ``metric``, ``value``, ``95 % over seeds``, ``95 % over faces``, ``seeds``, ``n``.
 
     Raises
     ------
@@ -284,19 +285,19 @@ def format_ledger(
     lines = []
     for name, where in list_ledgers(id, profile, dataset, data):
         for line in summarise_ledger(name, profile, where, data).itertuples():
-            factor = _factor(Cell(name, line.row, line.faces, line.metric))
+            factor = _factor(Cell(name, line.row, line.role, line.metric))
             digits = 1 if factor == 100 else 3
 
             def show(*values: float, factor: float = factor, digits: int = digits) -> str:
                 return " to ".join(f"{v * factor:.{digits}f}" for v in values) if not any(map(pd.isna, values)) else "-"
 
             lines.append({
-                "experiment": name, "dataset": where, "row": line.row, "faces": line.faces or "-", "metric": line.metric,
+                "experiment": name, "dataset": where, "row": line.row, "role": line.role or "-", "metric": line.metric,
                 "value": show(line.value) + (" %" if factor == 100 else ""), "95 % over seeds": show(line.seed_low, line.seed_high),
                 "95 % over faces": show(line.test_low, line.test_high),
                 "seeds": str(line.seeds or "-"), "n": f"{line.count:,}" if line.count else "-",
             })
-    columns = ["experiment", "dataset", "row", "faces", "metric", "value", "95 % over seeds", "95 % over faces", "seeds", "n"]
+    columns = ["experiment", "dataset", "row", "role", "metric", "value", "95 % over seeds", "95 % over faces", "seeds", "n"]
     return pd.DataFrame(lines, columns=columns, dtype=object)
 
 
@@ -318,8 +319,8 @@ def compare_with_paper(
     Returns
     -------
     DataFrame
-        ``row``, ``faces``, ``metric``, ``paper``, ``paper_faces`` (what the paper measured on), ``ours``, ``low``, ``high`` (95 %,
-        seeds and test faces together), ``seeds``, ``count``, ``our_faces``; numbers in the unit of the paper's table, missing where one
+        ``row``, ``role``, ``metric``, ``paper``, ``paper_dataset``, ``ours``, ``low``, ``high`` (95 %,
+        seeds and test faces together), ``seeds``, ``count``, ``our_dataset``; numbers in the unit of the paper's table, missing where one
         side has none. Rows that only our runs have come last.
 
     Raises
@@ -331,24 +332,24 @@ def compare_with_paper(
     """
     item = load_published(id.split("/")[0]).item(id)
     factor = 100.0 if item.unit == "%" else 1.0
-    results = Results(profile, dataset, data)
+    reader = LedgerReader(profile, dataset, data)
     printed = {cell: (column, value) for cell, column, value in item.cells()}
-    cells = [*printed, *(cell for cell in results.list_cells(item.id) if cell not in printed)]
-    names = {faces["role"]: faces["name"] for run in results.ledger(item.id).runs for faces in run["faces"]}
+    cells = [*printed, *(cell for cell in reader.list_cells(item.id) if cell not in printed)]
+    names = {loaded["role"]: loaded["name"] for run in reader.ledger(item.id).runs for loaded in run["faces"]}
     lines = []
     for cell in cells:
         if metrics is not None and cell.metric not in metrics:
             continue
         column, value = printed.get(cell, (None, None))
         measured_on = column.dataset if column else ""
-        line = {"row": cell.row, "faces": cell.faces, "metric": cell.metric, "paper": value, "paper_faces": measured_on}
-        if results.measure(cell):
-            (e,) = results.estimate([Comparison(((1, cell),))])
+        line = {"row": cell.row, "role": cell.role, "metric": cell.metric, "paper": value, "paper_dataset": measured_on}
+        if reader.measure(cell):
+            (e,) = reader.estimate([Comparison(((1, cell),))])
             line |= {"ours": e.value * factor, "low": e.low * factor, "high": e.high * factor, "seeds": e.seeds, "count": e.count,
-                     "our_faces": names.get(cell.faces, dataset)}
+                     "our_dataset": names.get(cell.role, dataset)}
         if len(line) > 5 or value is not None:
             lines.append(line)
-    columns = ["row", "faces", "metric", "paper", "paper_faces", "ours", "low", "high", "seeds", "count", "our_faces"]
+    columns = ["row", "role", "metric", "paper", "paper_dataset", "ours", "low", "high", "seeds", "count", "our_dataset"]
     table = pd.DataFrame(lines, columns=columns).astype({"seeds": "Int64", "count": "Int64"})
     numbers = ["ours", "low", "high"] + (["paper"] if item.unit != "text" else [])
     return table.astype(dict.fromkeys(numbers, "float64"))

@@ -298,3 +298,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             results = table[layout].get(column, [])
             cells.append(f"{len(results)}" if all(results) and results else f"{results.count(False)} FAILED" if results else "-")
         terminalreporter.line(f"{layout:<12}" + "".join(f"{cell:>12}" for cell in cells))
+
+
+@pytest.fixture
+def empty_registry(monkeypatch):
+    """A registry without the papers' own experiments."""
+    from fer_utils.experiments import list_experiments, registry
+
+    list_experiments()  # once, so that no later call registers them
+    monkeypatch.setattr(registry, "_REGISTRY", {})
+    monkeypatch.setattr(registry, "list_papers", lambda: ())

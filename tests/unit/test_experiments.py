@@ -9,126 +9,30 @@ import numpy as np
 import pytest
 import toy_experiments as toy
 from conftest import image_bytes, put, write_sums
+from toy_experiments import register
 
 from fer_utils.errors import DataError
 from fer_utils.experiments import (
     ExperimentError,
     Ledger,
-    Outcome,
-    Result,
     Run,
+    RunContext,
+    Score,
     Setup,
     find_checkpoint,
-    find_experiment,
     find_roles,
-    list_experiments,
     list_ledgers,
     load_role,
     read_ledger,
-    register_experiment,
     registry,
     run_experiment,
     run_experiments,
     running,
-    score_outcome,
+    score_predictions,
 )
 from fer_utils.experiments.recipe import Profile
 from fer_utils.files import cache_root
 from fer_utils.labels import BASIC
-
-
-@pytest.fixture
-def empty(monkeypatch):
-    """A registry without the book's own experiments."""
-    list_experiments()
-    monkeypatch.setattr(registry, "_REGISTRY", {})
-    monkeypatch.setattr(registry, "PAPERS", ())
-
-
-def register(id, runs, **options):
-    register_experiment(id, **options)(lambda setup: runs(setup) if callable(runs) else runs)
-
-
-# -- the registry ---------------------------------------------------------------------------------------------------------
-
-
-def test_an_unknown_experiment_lists_the_ids(empty):
-    register("toy/table-1", [])
-    with pytest.raises(ValueError, match=r"unknown experiment 'toy/table-2'; expected one of toy/table-1"):
-        find_experiment("toy/table-2")
-    assert find_experiment("toy/table-1").plan("smoke", "facsynth") == []
-
-
-def test_the_books_own_experiments_have_published_items_and_rows():
-    from fer_utils.experiments.published import list_published, load_published
-
-    for experiment in list_experiments():
-        paper, item = experiment.id.split("/")
-        if paper in list_published():
-            assert set(experiment.omits) <= set(load_published(paper).item(item).rows)
-            assert set(experiment.needs) <= {other.id for other in list_experiments()}
-
-
-@pytest.mark.parametrize("id", ["table-1", "toy/", "/table-1", "toy/a/b"])
-def test_an_id_is_paper_and_item(empty, id):
-    with pytest.raises(ValueError, match="<paper>/<item>"):
-        register(id, [])
-
-
-def test_an_id_is_registered_once(empty):
-    register_experiment("toy/table-1")(toy.plan_skills)
-    register_experiment("toy/table-1")(toy.plan_skills)  # a module that is loaded again
-    with pytest.raises(ValueError, match="toy/table-1 is registered twice"):
-        register("toy/table-1", [])
-
-
-def test_a_plan_knows_its_setup(empty):
-    seen = []
-
-    def plan(setup):
-        seen.append(setup)
-        return []
-
-    register("toy/table-1", plan, seeds={"book": 5})
-    experiment = find_experiment("toy/table-1")
-    experiment.plan("book", "facsynth")
-    experiment.plan("smoke", "muxspace")
-    experiment.plan("paper", "rafdb", seeds=2)
-    assert seen == [
-        Setup(Profile.BOOK, "facsynth", (0, 1, 2, 3, 4)), Setup(Profile.SMOKE, "muxspace", (0,)),
-        Setup(Profile.PAPER, "rafdb", (0, 1), asked=True),
-    ]
-    assert [s.roles[:3] for s in seen] == [("basic", "compound", "lab"), ("basic",), ("basic", "compound", "lab")]
-    for *wrong, message in (
-        ("huge", "facsynth", None, "unknown profile 'huge'"), ("book", "facsynth", 0, "seeds must be 1 or more, got 0"),
-        ("book", "imagenet", None, "unknown dataset 'imagenet'; expected one of facsynth, rafdb"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            experiment.plan(*wrong)
-
-
-def test_two_runs_of_one_name_are_a_mistake(empty):
-    register("toy/table-1", [Run("a", toy.fail, {"x": 1}), Run("a", toy.fail, {"x": 2})])
-    with pytest.raises(ValueError, match="two runs are named 'a'"):
-        find_experiment("toy/table-1").plan("book", "facsynth")
-
-
-def test_a_run_has_a_key():
-    run = Run("a", toy.fail, {"sizes": (1, 2), "rate": 0.1}, 3)
-    assert run.function == "toy_experiments:fail" and run.resolve() is toy.fail and run.arguments == {"sizes": [1, 2], "rate": 0.1}
-    assert run.key == Run("a", "toy_experiments:fail", {"rate": 0.1, "sizes": [1, 2]}, 3).key
-    others = [Run("b", toy.fail, run.arguments, 3), Run("a", toy.fail, run.arguments, 4), Run("a", toy.fail, {"rate": 0.1}, 3)]
-    assert len({run.key, *(other.key for other in others)}) == 4
-
-
-@pytest.mark.parametrize(
-    ("function", "arguments", "message"),
-    [(lambda task: [], {}, "function of a module"), (toy.fail, {"x": {1, 2}}, "JSON"), (toy.fail, {"x": float("nan")}, "JSON")],
-)
-def test_a_run_can_travel(function, arguments, message):
-    with pytest.raises(ValueError, match=f"run 'a': .*{message}"):
-        Run("a", function, arguments)
-
 
 # -- the faces ------------------------------------------------------------------------------------------------------------
 
@@ -178,7 +82,7 @@ def test_the_owners_parts_stay(rafdb_tree):
 # -- running --------------------------------------------------------------------------------------------------------------
 
 
-def test_runs_enter_the_ledger_once(empty, tmp_path):
+def test_runs_enter_the_ledger_once(empty_registry, tmp_path):
     register("dlp-cnn/table-5", toy.plan_skills)
     said = []
     assert run_experiment("dlp-cnn/table-5", data=tmp_path, say=said.append) == 8
@@ -200,12 +104,12 @@ def test_runs_enter_the_ledger_once(empty, tmp_path):
     assert not list((cache_root() / "runs").iterdir()), "folders of finished runs are cleared"
     frame = read_ledger("dlp-cnn", data=tmp_path)
     assert len(frame) == 8 * 9 and set(frame["count"]) == {420}
-    assert frame.set_index(["row", "faces", "metric"]).loc[("mSVM HOG", "lab", "accuracy"), "value"] == pytest.approx(0.76, abs=0.05)
+    assert frame.set_index(["row", "role", "metric"]).loc[("mSVM HOG", "lab", "accuracy"), "value"] == pytest.approx(0.76, abs=0.05)
     assert list_ledgers("dlp-cnn", "book", data=tmp_path) == [("dlp-cnn/table-5", "facsynth")]
     assert list_ledgers("dlp-cnn", "smoke", data=tmp_path) == [] and read_ledger("dam-cnn", data=tmp_path).empty
 
 
-def test_only_what_is_missing_is_run(empty, tmp_path):
+def test_only_what_is_missing_is_run(empty_registry, tmp_path):
     register("toy/table-1", lambda setup: toy.plan_skills(setup, {"mSVM HOG": 0.7}, seeded=True))
     assert run_experiment("toy/table-1", dataset="muxspace", seeds=2, data=tmp_path) == 2
     assert run_experiment("toy/table-1", dataset="muxspace", seeds=3, data=tmp_path) == 1
@@ -230,7 +134,7 @@ def test_only_what_is_missing_is_run(empty, tmp_path):
     assert Ledger("toy/table-1", "book", "muxspace", tmp_path).runs == []
 
 
-def test_a_failing_run_does_not_stop_the_others(empty, tmp_path):
+def test_a_failing_run_does_not_stop_the_others(empty_registry, tmp_path):
     runs = [Run("bad", toy.fail), *toy.plan_skills(Setup(Profile.BOOK, "muxspace", (0,)))]
     register("toy/table-1", runs)
     with pytest.raises(ExperimentError, match=r"^toy/table-1: bad: RuntimeError: no luck$"):
@@ -238,7 +142,7 @@ def test_a_failing_run_does_not_stop_the_others(empty, tmp_path):
     assert len(Ledger("toy/table-1", "book", "muxspace", tmp_path).runs) == 4
 
 
-def test_a_killed_run_goes_on_from_its_folder(empty, tmp_path):
+def test_a_killed_run_goes_on_from_its_folder(empty_registry, tmp_path):
     register("toy/table-1", [Run("counter", toy.count_up, {"steps": 9, "stop": 4})])
     with pytest.raises(KeyboardInterrupt):
         run_experiment("toy/table-1", data=tmp_path)
@@ -253,12 +157,12 @@ def test_a_killed_run_goes_on_from_its_folder(empty, tmp_path):
         find_checkpoint("toy/table-1", "none.bin", data=tmp_path)
 
 
-def read_other(task):
+def read_other(context):
     """Reads what another experiment left."""
-    return [Outcome("reader", "", {"length": float(len(task.find_checkpoint("toy/first", "count.txt").read_text()))})]
+    return [Score("reader", "", {"length": float(len(context.find_file("toy/first", "count.txt").read_text()))})]
 
 
-def test_what_another_needs_is_run_before(empty, tmp_path):
+def test_what_another_needs_is_run_before(empty_registry, tmp_path):
     register("toy/second", [Run("reader", read_other)], needs=("toy/first",))
     with pytest.raises(ExperimentError, match="ferbook reproduce toy/first"):
         run_experiments(["toy/second"], data=tmp_path)
@@ -271,30 +175,29 @@ def test_what_another_needs_is_run_before(empty, tmp_path):
         run_experiments(["toy/a", "toy/b"], data=tmp_path)
 
 
-def nothing(task, kind):
-    return {"none": None, "empty": [], "text": "good", "inside": [1.0], "nan": [Outcome("a", "", {"loss": float("nan")})],
-            "folder": Result([Outcome("a", "", {"x": 1.0})], {"../x": b""})}[kind]
+def nothing(context, kind):
+    return {"none": None, "empty": [], "text": "good", "inside": [1.0], "nan": [Score("a", "", {"loss": float("nan")})]}[kind]
 
 
 @pytest.mark.parametrize(
     ("kind", "message"),
     [("none", "returned NoneType"), ("empty", "returned list"), ("text", "returned str"), ("inside", "returned list"),
-     ("nan", "loss is nan"), ("folder", "a plain name, got '../x'")],
+     ("nan", "loss is nan")],
 )
-def test_what_a_run_must_return(empty, tmp_path, kind, message):
+def test_what_a_run_must_return(empty_registry, tmp_path, kind, message):
     register("toy/table-1", [Run("a", nothing, {"kind": kind})])
     with pytest.raises((ExperimentError, ValueError), match=message):
         run_experiment("toy/table-1", data=tmp_path)
     assert list_ledgers(data=tmp_path) == []
 
 
-def look(task):
-    faces = task.load("basic")
-    (task.workdir / "work.txt").touch()
-    return [score_outcome("looker", "basic", faces.labels, faces.labels, faces.classes)]
+def look(context):
+    faces = context.load_faces("basic")
+    (context.workdir / "work.txt").touch()
+    return [score_predictions("looker", "basic", faces.labels, faces.labels, faces.classes)]
 
 
-def test_results_on_other_faces_are_noticed(empty, tmp_path, facsynth_tree):
+def test_results_on_other_faces_are_noticed(empty_registry, tmp_path, facsynth_tree):
     register("toy/table-1", [Run("looker", look)])
     assert run_experiment("toy/table-1", data=tmp_path) == 1
     assert len(read_ledger("toy/table-1", data=tmp_path)) > 0
@@ -311,7 +214,7 @@ def test_results_on_other_faces_are_noticed(empty, tmp_path, facsynth_tree):
     assert len(read_ledger("toy/table-1", data=tmp_path)) > 0
 
 
-def test_other_faces_of_a_real_dataset_are_run_again(empty, tmp_path):
+def test_other_faces_of_a_real_dataset_are_run_again(empty_registry, tmp_path):
     root = write_wild(tmp_path / "mux")
     register("toy/table-1", [Run("looker", look)])
     assert run_experiment("toy/table-1", dataset="muxspace", root=root, data=tmp_path) == 1
@@ -322,13 +225,13 @@ def test_other_faces_of_a_real_dataset_are_run_again(empty, tmp_path):
 
 
 def test_work_on_other_faces_is_thrown_away(tmp_path):
-    task = registry.Task("toy/table-1", Profile.BOOK, "muxspace", None, tmp_path / "work", str(write_wild(tmp_path / "mux")))
-    task.load("basic")
+    context = RunContext("toy/table-1", Profile.BOOK, "muxspace", None, tmp_path / "work", str(write_wild(tmp_path / "mux")))
+    context.load_faces("basic")
     (tmp_path / "work" / "checkpoint.bin").touch()
-    task.load("basic")
+    context.load_faces("basic")
     assert (tmp_path / "work" / "checkpoint.bin").is_file()
     write_wild(tmp_path / "mux", 7)
-    task.load("basic")
+    context.load_faces("basic")
     assert not (tmp_path / "work" / "checkpoint.bin").exists()
 
 
@@ -370,7 +273,7 @@ def spoil(change):
         (lambda kept, run, outcome: outcome["confusion"][0].reverse(), "the confusion matrix is not that of the predictions"),
     ],
 )
-def test_a_damaged_run(empty, tmp_path, change, message):
+def test_a_damaged_run(empty_registry, tmp_path, change, message):
     register("toy/table-1", lambda setup: toy.plan_skills(setup, {"mSVM HOG": 0.7}, seeded=True))
     run_experiment("toy/table-1", dataset="muxspace", seeds=1, data=tmp_path)
     spoil(change)(tmp_path / "results/book/muxspace/toy/table-1.json")
@@ -379,7 +282,7 @@ def test_a_damaged_run(empty, tmp_path, change, message):
             use("toy/table-1", dataset="muxspace", data=tmp_path)
 
 
-def test_a_changed_file_is_not_taken_for_the_runs_own(empty, tmp_path):
+def test_a_changed_file_is_not_taken_for_the_runs_own(empty_registry, tmp_path):
     register("toy/table-1", [Run("counter", toy.count_up, {"steps": 3, "stop": 3})])
     run_experiment("toy/table-1", data=tmp_path)
     path = find_checkpoint("toy/table-1", "count.txt", data=tmp_path)
@@ -388,7 +291,7 @@ def test_a_changed_file_is_not_taken_for_the_runs_own(empty, tmp_path):
         find_checkpoint("toy/table-1", "count.txt", data=tmp_path)
 
 
-def test_time_is_measured_when_nothing_else_runs(empty, tmp_path, monkeypatch):
+def test_time_is_measured_when_nothing_else_runs(empty_registry, tmp_path, monkeypatch):
     batches = []
     monkeypatch.setattr(running, "_execute_here", lambda jobs: batches.append([job.id for job in jobs]) or iter(()))
     register("toy/table-1", lambda setup: [Run("a", toy.answer), Run("b", toy.answer)])
@@ -397,7 +300,7 @@ def test_time_is_measured_when_nothing_else_runs(empty, tmp_path, monkeypatch):
     assert batches == [["toy/table-1"] * 2, ["toy/time"], ["toy/time"]]
 
 
-def test_a_folder_that_cannot_be_written_is_met_before_anything_runs(empty, tmp_path):
+def test_a_folder_that_cannot_be_written_is_met_before_anything_runs(empty_registry, tmp_path):
     (tmp_path / "results").touch()
     register("toy/table-1", [Run("counter", toy.count_up, {"steps": 3, "stop": 3})])
     said = []
@@ -406,7 +309,7 @@ def test_a_folder_that_cannot_be_written_is_met_before_anything_runs(empty, tmp_
     assert said == []
 
 
-def test_a_key_never_enters_twice(empty, tmp_path):
+def test_a_key_never_enters_twice(empty_registry, tmp_path):
     register("toy/table-1", [Run("counter", toy.count_up, {"steps": 3, "stop": 3})])
     run_experiment("toy/table-1", data=tmp_path)
     ledger = Ledger("toy/table-1", "book", "facsynth", tmp_path)
@@ -414,7 +317,7 @@ def test_a_key_never_enters_twice(empty, tmp_path):
         ledger.add(ledger.runs[0])
 
 
-def test_matrices_read_as_matrices(empty, tmp_path):
+def test_matrices_read_as_matrices(empty_registry, tmp_path):
     register("dlp-cnn/table-5", toy.plan_skills)
     run_experiment("dlp-cnn/table-5", dataset="muxspace", data=tmp_path)
     text = (tmp_path / "results/book/muxspace/dlp-cnn/table-5.json").read_text()
@@ -422,7 +325,7 @@ def test_matrices_read_as_matrices(empty, tmp_path):
     assert f"      {first},\n".replace("'", "") in text
 
 
-def test_two_writers_are_refused(empty, tmp_path):
+def test_two_writers_are_refused(empty_registry, tmp_path):
     """A second process that runs the same experiment ends in one clear error."""
     script = (
         "import toy_experiments as toy\n"
@@ -442,7 +345,7 @@ def test_two_writers_are_refused(empty, tmp_path):
     assert run_experiment("toy/table-1", data=tmp_path) == 1, "the lock dies with its process"
 
 
-def test_a_killed_client_loses_nothing(empty, tmp_path):
+def test_a_killed_client_loses_nothing(empty_registry, tmp_path):
     """Six runs, one after the other; the process is killed in the midst of the third or later."""
     plan = f"[Run('s', toy.sleep, {{'log': {str(tmp_path)!r}, 'seconds': 0.6}}, seed) for seed in setup.seeds]"
     script = (

@@ -3,7 +3,7 @@ import toy_experiments as toy
 from typer.testing import CliRunner
 
 from fer_utils.cli import app
-from fer_utils.experiments import Run, ledger, list_experiments, register_experiment, registry
+from fer_utils.experiments import Run, ledger, register_experiment
 
 
 def run(*args):
@@ -11,11 +11,8 @@ def run(*args):
 
 
 @pytest.fixture(autouse=True)
-def home(monkeypatch, tmp_path):
+def home(empty_registry, monkeypatch, tmp_path):
     """Two experiments of seconds; results go to tmp_path."""
-    list_experiments()
-    monkeypatch.setattr(registry, "_REGISTRY", {})
-    monkeypatch.setattr(registry, "PAPERS", ())
     monkeypatch.setattr(ledger, "default_data", lambda: tmp_path)
     monkeypatch.setenv("COLUMNS", "400")
     register_experiment("dlp-cnn/table-5")(toy.plan_skills)
@@ -52,6 +49,11 @@ def test_all_runs_the_rest_and_names_what_failed(home):
     ("args", "message"),
     [
         (("reproduce", "dlp-cnn/table-99"), "unknown experiment 'dlp-cnn/table-99'; expected one of dlp-cnn/table-5, dlp-cnn/figure-6"),
+        (("reproduce", "dlp-cn/table-5"), "'dlp-cn/table-5': unknown paper 'dlp-cn'; expected one of dlp-cnn"),
+        (("ledger", "dlp-cn"), "unknown paper 'dlp-cn'; expected one of dlp-cnn"),
+        (("ledger", "dlp-cn/table-5"), "'dlp-cn/table-5': unknown paper 'dlp-cn'; expected one of dlp-cnn"),
+        (("ledger", "dlp-cnn/tabel-5"), "unknown experiment 'dlp-cnn/tabel-5'; expected one of dlp-cnn/table-5, dlp-cnn/figure-6"),
+        (("ledger", "dlp-cnn/table-5"), "no results of dlp-cnn/table-5, profile book, on any dataset; 'ferbook reproduce' makes them"),
         (("reproduce",), "expected the ids of experiments, or --all"),
         (("reproduce", "dlp-cnn/table-5", "--all"), "expected the ids of experiments, or --all"),
         (("reproduce", "dlp-cnn/table-5", "--dataset", "imagenet"), "unknown dataset 'imagenet'; expected one of facsynth, rafdb"),

@@ -10,17 +10,10 @@ import threading
 import pytest
 import toy_experiments as toy
 
-from fer_utils.experiments import ExperimentError, Run, list_experiments, read_ledger, register_experiment, registry, run_experiment
+from fer_utils.experiments import ExperimentError, Run, read_ledger, register_experiment, run_experiment
 from fer_utils.experiments.ledger import Ledger
 
 Client = pytest.importorskip("distributed").Client
-
-
-@pytest.fixture
-def empty(monkeypatch):
-    list_experiments()
-    monkeypatch.setattr(registry, "_REGISTRY", {})
-    monkeypatch.setattr(registry, "PAPERS", ())
 
 
 @pytest.fixture
@@ -53,7 +46,7 @@ def under_way(folder, worker):
     return {stem for stem, pids in starts(folder).items() if str(worker.pid) in pids and not (folder / f"{stem}.ended").exists()}
 
 
-def test_a_worker_is_killed_and_nothing_is_lost_or_entered_twice(empty, tmp_path, cluster):
+def test_a_worker_is_killed_and_nothing_is_lost_or_entered_twice(empty_registry, tmp_path, cluster):
     address, workers = cluster
     plan = [Run("sleeper", toy.sleep, {"log": str(tmp_path), "seconds": 1.2}, seed) for seed in range(6)]
     register_experiment("toy/table-1")(lambda setup: plan)
@@ -85,7 +78,7 @@ def test_a_worker_is_killed_and_nothing_is_lost_or_entered_twice(empty, tmp_path
     assert run_experiment("toy/table-1", scheduler=address, data=tmp_path) == 0 and starts(tmp_path) == before, "a second call runs nothing"
 
 
-def test_local_workers(empty, tmp_path):
+def test_local_workers(empty_registry, tmp_path):
     """The plan's failing run is named; the others, in two processes beside this one, are kept."""
     plan = [Run("sleeper", toy.sleep, {"log": str(tmp_path), "seconds": 0.4}, seed) for seed in range(3)]
     register_experiment("toy/table-1")(lambda setup: [Run("bad", toy.fail), *plan])
@@ -96,7 +89,7 @@ def test_local_workers(empty, tmp_path):
     assert str(os.getpid()) not in pids and len(pids) == 2
 
 
-def test_a_worker_of_two_threads_draws_what_one_thread_draws(empty, tmp_path):
+def test_a_worker_of_two_threads_draws_what_one_thread_draws(empty_registry, tmp_path):
     """torch's generator belongs to the process: two runs at once would draw from each other's."""
     from distributed import LocalCluster
 
@@ -108,7 +101,7 @@ def test_a_worker_of_two_threads_draws_what_one_thread_draws(empty, tmp_path):
     assert here == there and len(set(here)) == 4
 
 
-def test_no_scheduler_answers(empty, tmp_path, monkeypatch):
+def test_no_scheduler_answers(empty_registry, tmp_path, monkeypatch):
     from fer_utils.experiments import running
 
     monkeypatch.setattr(running, "TIMEOUT_S", 0.5)

@@ -8,32 +8,29 @@ from scipy import stats
 from fer_utils import metrics
 from fer_utils.errors import DataError
 from fer_utils.experiments import (
-    Outcome,
-    Results,
+    LedgerReader,
     Run,
+    Score,
     compare_with_paper,
     estimates,
     format_ledger,
     judge_claim,
     judge_claims,
-    list_experiments,
     register_experiment,
     registry,
     run_experiment,
-    score_outcome,
+    score_predictions,
     summarise_ledger,
 )
-from fer_utils.experiments.ledger import Ledger, pack_labels, unpack_labels
+from fer_utils.experiments.ledger import Ledger
 from fer_utils.experiments.published import Cell, Comparison, load_published
+from fer_utils.experiments.scores import pack_labels, unpack_labels
 from fer_utils.labels import BASIC
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path):
+def run(empty_registry, tmp_path):
     """Runs a plan as an experiment of the paper; the results are below tmp_path."""
-    list_experiments()
-    monkeypatch.setattr(registry, "_REGISTRY", {})
-    monkeypatch.setattr(registry, "PAPERS", ())
 
     def run(plan, id="dlp-cnn/table-5", dataset="muxspace", seeds=3, **options):
         register_experiment(id, **options)(plan)
@@ -47,8 +44,8 @@ def skills(gabor=0.9, hog=0.75, lbp=0.6, shape=0.45, **options):
     return lambda setup: toy.plan_skills(setup, rows, **options)
 
 
-def cell(row="mSVM HOG", metric="mean diagonal", item="dlp-cnn/table-5", faces="basic"):
-    return Cell(item, row, faces, metric)
+def cell(row="mSVM HOG", metric="mean diagonal", item="dlp-cnn/table-5", role="basic"):
+    return Cell(item, row, role, metric)
 
 
 def versus(first, second, **options):
@@ -120,7 +117,8 @@ def test_not_attempted(run, tmp_path):
 
 def test_wrong_names(tmp_path):
     for claim, profile, dataset, message in (
-        ("dlp-cnn/best", "book", "facsynth", "no claim 'dlp-cnn/best'"), ("nobody/best", "book", "facsynth", "no numbers of a paper"),
+        ("dlp-cnn/best", "book", "facsynth", "no claim 'dlp-cnn/best'"),
+        ("nobody/best", "book", "facsynth", "unknown paper 'nobody'; expected one of dlp-cnn"),
         ("dlp-cnn/dlp-order", "huge", "facsynth", "unknown profile"), ("dlp-cnn/dlp-order", "book", "imagenet", "unknown dataset"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -141,8 +139,8 @@ def test_a_bound_is_in_the_papers_unit(run, tmp_path):
     assert judge(tmp_path, "dlp-cnn/intensity-ordered").word == "inconclusive"
 
 
-def correlate(task, values, error):
-    return [Outcome("DLP-CNN", "basic", values, errors=dict.fromkeys(values, error) if error else {})]
+def correlate(context, values, error):
+    return [Score("DLP-CNN", "basic", values, errors=dict.fromkeys(values, error) if error else {})]
 
 
 def test_other_numbers_are_compared_too(run, tmp_path):
@@ -152,9 +150,9 @@ def test_other_numbers_are_compared_too(run, tmp_path):
     assert verdict.table()["paper"].item() == pytest.approx(142.29) and verdict.table()["ours"].item() == pytest.approx(10)
 
 
-def tick(task):
-    times = {"DLP-CNN": 40.0 + 20 * task.seed, "center loss": 30.1 + 19.9 * task.seed}
-    return [Outcome(row, "", {"step time": time}) for row, time in times.items()]
+def tick(context):
+    times = {"DLP-CNN": 40.0 + 20 * context.seed, "center loss": 30.1 + 19.9 * context.seed}
+    return [Score(row, "", {"step time": time}) for row, time in times.items()]
 
 
 # -- the numbers behind the words -----------------------------------------------------------------------------------------
@@ -166,7 +164,7 @@ def test_the_test_error_is_that_of_a_paired_bootstrap(run, tmp_path):
     name = next(iter(ledger.test_sets))
     guesses = {r["outcomes"][0]["row"]: unpack_labels(r["outcomes"][0]["guess"]) for r in ledger.runs}
     drawn = {row: metrics.bootstrap_counts(toy.TRUTH, guess, range(7), seed=int(name, 16) % 2**32) for row, guess in guesses.items()}
-    (found,) = Results("book", "muxspace", tmp_path).estimate([versus("mSVM Gabor", "mSVM HOG")])
+    (found,) = LedgerReader("book", "muxspace", tmp_path).estimate([versus("mSVM Gabor", "mSVM HOG")])
     gap = metrics.mean_diagonal(drawn["mSVM Gabor"]) - metrics.mean_diagonal(drawn["mSVM HOG"])
     assert found.test_error == pytest.approx(gap.std(ddof=1)) and found.seed_error == 0 and found.seeds == 0 and found.count == 420
     assert found.high - found.low == pytest.approx(2 * stats.norm.ppf(0.975) * found.test_error)
@@ -191,23 +189,23 @@ def test_people_are_drawn_where_they_are_known(run, tmp_path):
 
 def test_different_test_sets_are_drawn_apart(run, tmp_path):
     run(skills(), dataset="facsynth")
-    first, second = cell(), cell(faces="lab")
-    results = Results("book", "facsynth", tmp_path)
-    gap, one, two = results.estimate([Comparison(((1, first), (-1, second))), Comparison(((1, first),)), Comparison(((1, second),))])
+    first, second = cell(), cell(role="lab")
+    reader = LedgerReader("book", "facsynth", tmp_path)
+    gap, one, two = reader.estimate([Comparison(((1, first), (-1, second))), Comparison(((1, first),)), Comparison(((1, second),))])
     assert gap.test_error == pytest.approx(math.hypot(one.test_error, two.test_error), rel=1e-9)
 
 
 VALUES = {"a": (0.60, 0.64, 0.65), "b": (0.50, 0.51, 0.58)}
 
 
-def tell(task, values):
-    return [Outcome(row, "basic", {"loss": numbers[task.seed]}) for row, numbers in values.items()]
+def tell(context, values):
+    return [Score(row, "basic", {"loss": numbers[context.seed]}) for row, numbers in values.items()]
 
 
 def test_seeds_are_pooled(run, tmp_path):
     """Without test faces, an interval is that of a t-test with one variance for both."""
     run(lambda setup: [Run(row, tell, {"values": {row: VALUES[row]}}, seed) for row in VALUES for seed in setup.seeds], "toy/table-1")
-    (found,) = Results("book", "muxspace", tmp_path).estimate([versus("a", "b", metric="loss", item="toy/table-1")])
+    (found,) = LedgerReader("book", "muxspace", tmp_path).estimate([versus("a", "b", metric="loss", item="toy/table-1")])
     test = stats.ttest_ind(VALUES["a"], VALUES["b"]).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((test.low, test.high)) and found.limit == "seeds" and found.seeds == 3
 
@@ -217,13 +215,13 @@ def test_a_row_in_several_comparisons_counts_once(run, tmp_path):
     run(lambda setup: [Run(row, tell, {"values": {row: values[row]}}, seed) for row in values for seed in setup.seeds], "toy/table-1")
     pairs = [versus(*pair, metric="loss", item="toy/table-1") for pair in (("a", "b"), ("b", "c"), ("a", "c"))]
     within = math.sqrt(np.mean([np.var(found, ddof=1) for found in values.values()]))
-    for found in Results("book", "muxspace", tmp_path).estimate(pairs):
+    for found in LedgerReader("book", "muxspace", tmp_path).estimate(pairs):
         assert (found.high - found.low) / 2 == pytest.approx(stats.t.ppf(0.975, 6) * within * math.sqrt(2 / 3))
 
 
 def test_rows_of_one_run_are_paired_over_seeds(run, tmp_path):
     run(lambda setup: [Run("both", tell, {"values": VALUES}, seed) for seed in setup.seeds], "toy/table-1")
-    (found,) = Results("book", "muxspace", tmp_path).estimate([versus("a", "b", metric="loss", item="toy/table-1")])
+    (found,) = LedgerReader("book", "muxspace", tmp_path).estimate([versus("a", "b", metric="loss", item="toy/table-1")])
     test = stats.ttest_rel(VALUES["a"], VALUES["b"]).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((test.low, test.high))
 
@@ -241,18 +239,18 @@ def test_degrees_of_freedom_grow_as_the_seeds_matter_less():
 def test_two_runs_of_one_seed_cannot_measure_one_cell(run, tmp_path):
     run(lambda setup: [Run(name, toy.answer, {"row": "mSVM HOG", "skill": 0.7}, 0) for name in ("x", "y")])
     with pytest.raises(DataError, match=r"table-5\.json: two runs of one seed measured mSVM HOG, mean diagonal, basic"):
-        judge_claim("dlp-cnn/deep-over-descriptors", results=_with_hog(tmp_path))
+        judge_claim("dlp-cnn/deep-over-descriptors", reader=_with_hog(tmp_path))
 
 
 def _with_hog(tmp_path):
-    results = Results("book", "muxspace", tmp_path)
-    results.measure(cell())
-    return results
+    reader = LedgerReader("book", "muxspace", tmp_path)
+    reader.measure(cell())
+    return reader
 
 
 def test_a_missing_cell_is_named(tmp_path):
     with pytest.raises(LookupError, match="no book result of mSVM HOG, mean diagonal, basic on muxspace"):
-        Results("book", "muxspace", tmp_path).estimate([versus("mSVM HOG", "mSVM LBP")])
+        LedgerReader("book", "muxspace", tmp_path).estimate([versus("mSVM HOG", "mSVM LBP")])
 
 
 def test_labels_are_packed():
@@ -283,10 +281,10 @@ def test_summary(run, tmp_path):
 def test_beside_the_paper(run, tmp_path):
     run(skills())
     frame = compare_with_paper("dlp-cnn/table-5", "book", "muxspace", tmp_path, metrics=["mean diagonal"])
-    line = frame[(frame["row"] == "mSVM HOG") & (frame["faces"] == "basic")].iloc[0]
-    assert line["paper"] == 58.45 and line["paper_faces"] == "RAF-DB" and line["our_faces"] == "muxspace"
+    line = frame[(frame["row"] == "mSVM HOG") & (frame["role"] == "basic")].iloc[0]
+    assert line["paper"] == 58.45 and line["paper_dataset"] == "RAF-DB" and line["our_dataset"] == "muxspace"
     assert line["ours"] == pytest.approx(75, abs=5) and line["low"] < line["ours"] < line["high"]
-    lab = frame[(frame["row"] == "mSVM HOG") & (frame["faces"] == "lab")].iloc[0]
+    lab = frame[(frame["row"] == "mSVM HOG") & (frame["role"] == "lab")].iloc[0]
     assert lab["paper"] == 90.5 and np.isnan(lab["ours"])
     assert not (frame["paper"].isna() & frame["ours"].isna()).any() and set(frame["metric"]) == {"mean diagonal"}
     matrix = compare_with_paper("dlp-cnn/table-7", "book", "muxspace", tmp_path)
@@ -301,8 +299,8 @@ def test_rows_of_our_own_come_last(run, tmp_path):
     assert frame["row"].iloc[-1] == "majority" and np.isnan(frame["paper"].iloc[-1]) and frame["ours"].iloc[-1] == pytest.approx(100 / 7)
 
 
-def majority(task):
-    return [score_outcome("majority", "basic", toy.TRUTH, np.zeros(420, dtype=int), BASIC)]
+def majority(context):
+    return [score_predictions("majority", "basic", toy.TRUTH, np.zeros(420, dtype=int), BASIC)]
 
 
 def test_printed_ledger(run, tmp_path):
@@ -313,7 +311,7 @@ def test_printed_ledger(run, tmp_path):
     line = frame[(frame["row"] == "mSVM HOG") & (frame["metric"] == "mean diagonal")].iloc[0]
     assert line["value"].endswith(" %") and " to " in line["95 % over seeds"] and " to " in line["95 % over faces"]
     time = frame[frame["row"] == "DLP-CNN"].iloc[0]
-    assert (time["value"], time["95 % over faces"], time["n"], time["faces"], time["seeds"]) == ("60.000", "-", "-", "-", "3")
+    assert (time["value"], time["95 % over faces"], time["n"], time["role"], time["seeds"]) == ("60.000", "-", "-", "-", "3")
     assert len(format_ledger("dlp-cnn/section-5-c", data=tmp_path)) == 2 and format_ledger("dam-cnn", data=tmp_path).empty
 
 

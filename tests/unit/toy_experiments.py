@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fer_utils.experiments import Outcome, Result, Run, score_outcome
+from fer_utils.experiments import Run, Score, register_experiment, score_predictions
 from fer_utils.labels import BASIC
 
 HERE = Path(__file__).resolve().parent
@@ -16,37 +16,42 @@ TRUTH = np.repeat(np.arange(7), 60)
 SKILLS = {"mSVM Gabor": 0.9, "mSVM HOG": 0.75, "mSVM LBP": 0.6, "mSVM shape": 0.45}
 
 
-def answer(task, row, skill, wobble=0.0, faces="basic", people=None):
+def register(id, runs, **options):
+    """Register runs, or a function that plans them."""
+    register_experiment(id, **options)(lambda setup: runs(setup) if callable(runs) else runs)
+
+
+def answer(context, row, skill, wobble=0.0, role="basic", people=None):
     """Guess with a skill, which the seed moves by up to `wobble`; one image's luck is the same for all rows."""
-    luck = np.random.default_rng([5, len(faces)]).random(len(TRUTH))
-    moved = skill + wobble * (0.5 - np.random.default_rng([task.seed or 0, len(row)]).random())
+    luck = np.random.default_rng([5, len(role)]).random(len(TRUTH))
+    moved = skill + wobble * (0.5 - np.random.default_rng([context.seed or 0, len(row)]).random())
     guess = np.where(luck < moved, TRUTH, (TRUTH + 1) % 7)
-    return [score_outcome(row, faces, TRUTH, guess, BASIC, people)]
+    return [score_predictions(row, role, TRUTH, guess, BASIC, people)]
 
 
 def plan_skills(setup, skills=SKILLS, wobble=0.0, seeded=False):
     return [
-        Run(f"{row} {faces}", answer, {"row": row, "skill": skill, "wobble": wobble, "faces": faces}, seed)
-        for faces in ("basic", "lab") if faces in setup.roles
+        Run(f"{row} {role}", answer, {"row": row, "skill": skill, "wobble": wobble, "role": role}, seed)
+        for role in ("basic", "lab") if role in setup.roles
         for row, skill in skills.items()
         for seed in (setup.seeds if seeded else (None,))
     ]
 
 
-def sleep(task, log, seconds):
+def sleep(context, log, seconds):
     """Write down that it began and ended."""
-    name = f"{log}/{task.id.replace('/', '-')}-{task.seed}"
+    name = f"{log}/{context.id.replace('/', '-')}-{context.seed}"
     with Path(f"{name}.began").open("a") as file:
         file.write(f"{os.getpid()}\n")
     time.sleep(seconds)
     with Path(f"{name}.ended").open("a") as file:
         file.write(f"{os.getpid()}\n")
-    return [Outcome("sleeper", "", {"seed": float(task.seed)})]
+    return [Score("sleeper", "", {"seed": float(context.seed)})]
 
 
-def count_up(task, steps, stop):
+def count_up(context, steps, stop):
     """Count in the run's folder; the first call is cut off after `stop` steps."""
-    path = task.workdir / "count.txt"
+    path = context.workdir / "count.txt"
     done = path.read_text().split() if path.is_file() else []
     first = not done
     for step in range(len(done), steps):
@@ -54,20 +59,21 @@ def count_up(task, steps, stop):
             raise KeyboardInterrupt
         done.append(str(step))
         path.write_text(" ".join(done))
-    return Result([Outcome("counter", "", {"steps": float(len(done)), "resumed": float(not first)})], {"count.txt": path.read_bytes()})
+    context.save_file("count.txt", path.read_bytes())
+    return [Score("counter", "", {"steps": float(len(done)), "resumed": float(not first)})]
 
 
-def draw_slowly(task):
+def draw_slowly(context):
     """Draw from torch's generator, with pauses in which another thread could."""
-    torch.manual_seed(task.seed)
+    torch.manual_seed(context.seed)
     total = 0.0
     for _ in range(20):
         total += float(torch.rand(()))
         time.sleep(0.003)
-    return [Outcome("drawn", "", {"sum": total})]
+    return [Score("drawn", "", {"sum": total})]
 
 
-def fail(task):
+def fail(context):
     raise RuntimeError("no luck")
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from itertools import islice
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -11,13 +10,16 @@ from sklearn.base import BaseEstimator
 from ...classifiers import LDANearestNeighbour, LinearSVM, RandomLabelDetector
 from ...datasets.base import FaceDataset
 from ...descriptors import GaborDescriptor, HOGDescriptor, LBPDescriptor, ShapeDescriptor
-from ...experiments.faces import find_apex_options, find_roles, take_first
-from ...experiments.registry import Outcome, Run, Setup, Task, register_experiment, score_faces
+from ...experiments.context import RunContext
+from ...experiments.faces import find_apex_options, find_roles, limit_per_class
+from ...experiments.registry import Run, Setup, register_experiment
+from ...experiments.scores import Score, score_faces
 from ...labels import BASIC
-from ...splits import Split, leave_one_subject_out, predefined, subject_kfold, validation_split
+from ...splits import Split
+from .protocol import split_role
 from .recipe import Baselines
 
-__all__ = ["load_faces", "measure_descriptor", "measure_naive", "plan_table_5"]
+__all__ = ["load_column", "measure_descriptor", "measure_naive", "plan_table_5"]
 
 _APPEARANCE = {"LBP": LBPDescriptor, "HOG": HOGDescriptor, "Gabor": GaborDescriptor}
 _NAIVE = "Gabor"
@@ -32,7 +34,7 @@ _SHAPE = {
 @register_experiment("dlp-cnn/table-5", omits=dict.fromkeys(("mSVM shape", "LDA shape"), "no landmarks of the shape come with these faces"))
 def plan_table_5(setup: Setup) -> list[Run]:
     """One run a descriptor and set of faces, of both classifiers; and the naive detector, which draws its labels, once a seed."""
-    recipe = Baselines().at(setup.profile).as_arguments()
+    recipe = Baselines().at(setup.profile)
     keys = find_roles(setup.dataset)
     if "lab" in keys and "basic" in keys:
         keys.setdefault("lab-small", keys["lab"])
@@ -47,12 +49,12 @@ def plan_table_5(setup: Setup) -> list[Run]:
     return runs
 
 
-def load_faces(task: Task, role: str, recipe: Baselines) -> FaceDataset:
+def load_column(context: RunContext, role: str, recipe: Baselines) -> FaceDataset:
     """Load the faces of a column of Table V.
 
     Parameters
     ----------
-    task : Task
+    context : RunContext
     role : {"basic", "compound", "lab", "lab-small"}
         Of CK+ and its stand-in, ``lab`` is the last frame of each sequence of the six basic emotions, as in the paper's other
         experiments (309 images). ``lab-small`` is JAFFE; where there is none, as many people of ``lab``, see :func:`pick_people`, with
@@ -64,14 +66,14 @@ def load_faces(task: Task, role: str, recipe: Baselines) -> FaceDataset:
     FaceDataset
         A smoke test takes only the first ``recipe.images`` of each class and part.
     """
-    keys = find_roles(task.dataset)
-    sequences = find_apex_options(task.dataset, "lab")
+    keys = find_roles(context.dataset)
+    sequences = find_apex_options(context.dataset, "lab")
     if role == "lab-small" and role not in keys:
-        faces = task.load("lab", **({"frames": "apex3", "classes": BASIC} if sequences else {}))
+        faces = context.load_faces("lab", **({"frames": "apex3", "classes": BASIC} if sequences else {}))
         faces = faces.subset(np.isin(_people(faces), pick_people(faces, recipe.people)))
     else:
-        faces = task.load(role, **find_apex_options(task.dataset, role))
-    return take_first(faces, recipe.images)
+        faces = context.load_faces(role, **find_apex_options(context.dataset, role))
+    return limit_per_class(faces, recipe.images)
 
 
 def pick_people(faces: FaceDataset, count: int) -> np.ndarray:
@@ -113,20 +115,6 @@ def _people(faces: FaceDataset) -> np.ndarray:
     return faces.identities
 
 
-def _split(faces: FaceDataset, role: str, recipe: Baselines) -> Iterator[tuple[Split, Any]]:
-    """Each split of the paper's protocol, with those of its training faces on which C is chosen."""
-    folds = None if recipe.images is None else 1
-    if role == "lab":
-        for split in subject_kfold(faces, recipe.folds)[:folds]:
-            yield split, subject_kfold(faces.subset(split.train), recipe.folds)
-    elif role == "lab-small":
-        for split in leave_one_subject_out(faces)[:folds]:
-            yield split, leave_one_subject_out(faces.subset(split.train))
-    else:
-        (split,) = predefined(faces)
-        yield split, validation_split(faces.subset(split.train), recipe.validation)
-
-
 def _describe(faces: FaceDataset, split: Split, descriptor: str) -> tuple[np.ndarray, np.ndarray]:
     """Training and test faces; what a descriptor learns, it learns from the training faces."""
     if descriptor == "shape":
@@ -139,30 +127,29 @@ def _describe(faces: FaceDataset, split: Split, descriptor: str) -> tuple[np.nda
     return made.transform(faces.images[split.train]), made.transform(faces.images[split.test])
 
 
-def measure_descriptor(task: Task, role: str, descriptor: str, recipe: dict[str, Any]) -> list[Outcome]:
+def measure_descriptor(context: RunContext, role: str, descriptor: str, recipe: Baselines) -> list[Score]:
     """Measure the SVM and LDA with a nearest neighbour on one descriptor of one column's faces.
 
     Parameters
     ----------
-    task : Task
+    context : RunContext
     role, descriptor : str
         Column and row of Table V.
-    recipe : dict
-        Of :class:`~fer_utils.papers.dlp_cnn.recipe.Baselines`.
+    recipe : Baselines
 
     Returns
     -------
-    list of Outcome
+    list of Score
         Rows ``mSVM <descriptor>``, whose series ``C`` has the chosen one of each fold, and ``LDA <descriptor>``. Folds are scored
         together: the confusion matrix is of all test faces, each of which is tested once.
     """
-    settings = Baselines(**recipe)
-    faces = load_faces(task, role, settings)
+    faces = load_column(context, role, recipe)
     guesses = {name: np.full(len(faces), -1) for name in ("mSVM", "LDA")}
     chosen = []
-    for split, validation in _split(faces, role, settings):
+    # a smoke test runs one fold
+    for split, validation in islice(split_role(faces, role, recipe), None if recipe.images is None else 1):
         train, test = _describe(faces, split, descriptor)
-        machine = LinearSVM(settings.C, n_jobs=-1 if len(train) > _MANY else 1).fit(train, faces.labels[split.train], validation=validation)
+        machine = LinearSVM(recipe.C, n_jobs=-1 if len(train) > _MANY else 1).fit(train, faces.labels[split.train], validation=validation)
         chosen.append(machine.C_)
         guesses["mSVM"][split.test] = machine.predict(test)
         guesses["LDA"][split.test] = LDANearestNeighbour().fit(train, faces.labels[split.train]).predict(test)
@@ -170,16 +157,15 @@ def measure_descriptor(task: Task, role: str, descriptor: str, recipe: dict[str,
     return [score_faces(f"{name} {descriptor}", role, faces, guess, series=series[name]) for name, guess in guesses.items()]
 
 
-def measure_naive(task: Task, role: str, recipe: dict[str, Any]) -> list[Outcome]:
+def measure_naive(context: RunContext, role: str, recipe: Baselines) -> list[Score]:
     """Measure the naive emotion detector: the SVM on Gabor features, trained, and its C chosen, on evenly drawn random labels.
 
     Parameters as in :func:`measure_descriptor`, without the descriptor; the row is ``naive Gabor``.
     """
-    settings = Baselines(**recipe)
-    faces = load_faces(task, role, settings)
-    ((split, validation),) = _split(faces, role, settings)
+    faces = load_column(context, role, recipe)
+    ((split, validation),) = split_role(faces, role, recipe)
     train, test = _describe(faces, split, _NAIVE)
-    detector: BaseEstimator = RandomLabelDetector(LinearSVM(settings.C), random_state=task.seed or 0)
+    detector: BaseEstimator = RandomLabelDetector(LinearSVM(recipe.C), random_state=context.seed or 0)
     detector.fit(train, faces.labels[split.train], validation=validation)
     guess = np.full(len(faces), -1)
     guess[split.test] = detector.predict(test)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ...classifiers import RBFSVM
 from ...datasets.base import FaceDataset
 from ...descriptors import HOGDescriptor
-from ...experiments.faces import find_apex_options, find_roles, fingerprint_faces, keep_classes, load_role, take_first
-from ...experiments.registry import Outcome, Run, Setup, Task, register_experiment, score_faces
+from ...experiments.context import RunContext
+from ...experiments.faces import find_apex_options, find_roles, fingerprint_faces, keep_classes, limit_per_class, load_role
+from ...experiments.registry import Run, Setup, register_experiment
+from ...experiments.scores import Score, score_faces
 from ...labels import BASIC
 from ...splits import Split, kfold, subject_kfold
 from .recipe import CrossDatabase
@@ -33,7 +33,7 @@ def plan_figure_6(setup: Setup) -> list[Run]:
     Where a dataset has only one side, FACSynth's other side is taken; the runs then name its checksum, so that they are run again when
     it changes. A third kind of run trains on FACSynth's wild faces and tests on the dataset's own, for what rendering alone costs.
     """
-    recipe = CrossDatabase().at(setup.profile).as_arguments()
+    recipe = CrossDatabase().at(setup.profile)
     whole = {"basic", "lab"} <= set(setup.roles)
     rendered = {} if whole else {"rendered": fingerprint_faces(_STAND_IN)["sha256"]}
     lab = Run("trained in the lab", measure_lab, {"recipe": recipe, **rendered})
@@ -43,38 +43,38 @@ def plan_figure_6(setup: Setup) -> list[Run]:
     return [lab, *wild, *(Run("trained on rendered wild", measure_rendered, {"recipe": recipe, **rendered}, seed) for seed in setup.seeds)]
 
 
-def load_six(task: Task, role: str, recipe: CrossDatabase, dataset: str | None = None) -> FaceDataset:
+def load_six(context: RunContext, role: str, recipe: CrossDatabase, dataset: str | None = None) -> FaceDataset:
     """Load one side, with the labels of ``SIX``.
 
     Parameters
     ----------
-    task : Task
+    context : RunContext
     role : {"basic", "lab"}
         Of CK+ and its stand-in the last frame of each sequence.
     recipe : CrossDatabase
         A smoke test takes only the first ``recipe.images`` of each class and part.
     dataset : str, optional
-        Another than the task's. By default FACSynth where the task's dataset has not the role.
+        Another than the run's. By default FACSynth where the run's dataset has not the role.
 
     Raises
     ------
     ValueError
         If one of the six emotions is missing.
     """
-    dataset = dataset or (task.dataset if role in find_roles(task.dataset) else _STAND_IN)
+    dataset = dataset or (context.dataset if role in find_roles(context.dataset) else _STAND_IN)
     options = find_apex_options(dataset, role)
-    if dataset == task.dataset:
-        faces = task.load(role, **options)
+    if dataset == context.dataset:
+        faces = context.load_faces(role, **options)
     else:
         faces = load_role(dataset, role, **options)
         found = {"role": f"{dataset} {role}", "options": options, **fingerprint_faces(dataset, faces)}
-        if found not in task.loaded:
-            task.loaded.append(found)
+        if found not in context.loaded:
+            context.loaded.append(found)
     faces = keep_classes(faces, SIX)
     missing = [name for name, count in faces.class_counts().items() if not count]
     if missing:
         raise ValueError(f"{faces.name} shows no {missing[0]}; expected faces of {', '.join(SIX)}")
-    return take_first(faces, recipe.images)
+    return limit_per_class(faces, recipe.images)
 
 
 def draw_balanced(faces: FaceDataset, seed: int) -> np.ndarray:
@@ -114,69 +114,65 @@ def _train(X: np.ndarray, faces: FaceDataset, recipe: CrossDatabase) -> RBFSVM:
     return RBFSVM(recipe.C, recipe.gamma, n_jobs=1).fit(X, faces.labels, validation=_folds(faces, recipe.folds))
 
 
-def _score(row: str, role: str, faces: FaceDataset, guess: np.ndarray, machines: list[RBFSVM]) -> Outcome:
+def _score(row: str, role: str, faces: FaceDataset, guess: np.ndarray, machines: list[RBFSVM]) -> Score:
     chosen = {"C": [machine.C_ for machine in machines], "gamma": [machine.gamma_ for machine in machines]}
     return score_faces(row, role, faces, guess, series=chosen)
 
 
-def measure_lab(task: Task, recipe: dict[str, Any], rendered: str | None = None) -> list[Outcome]:
+def measure_lab(context: RunContext, recipe: CrossDatabase, rendered: str | None = None) -> list[Score]:
     """Train on all lab faces and test on all wild ones; and within the lab, by folds of people.
 
     Parameters
     ----------
-    task : Task
-    recipe : dict
-        Of :class:`~fer_utils.papers.dlp_cnn.recipe.CrossDatabase`.
+    context : RunContext
+    recipe : CrossDatabase
     rendered : str, optional
         Checksum of the stand-in faces; only tells runs apart.
 
     Returns
     -------
-    list of Outcome
+    list of Score
         Row ``RBF SVM HOG`` on ``basic``; row ``RBF SVM HOG within`` on ``lab``. Their series are the chosen C and gamma.
     """
-    settings = CrossDatabase(**recipe)
-    lab, wild = load_six(task, "lab", settings), load_six(task, "basic", settings)
+    lab, wild = load_six(context, "lab", recipe), load_six(context, "basic", recipe)
     X = _describe(lab)
-    machine = _train(X, lab, settings)
+    machine = _train(X, lab, recipe)
     guess, machines = np.full(len(lab), -1), []
-    for split in _folds(lab, settings.folds):
-        machines.append(_train(X[split.train], lab.subset(split.train), settings))
+    for split in _folds(lab, recipe.folds):
+        machines.append(_train(X[split.train], lab.subset(split.train), recipe))
         guess[split.test] = machines[-1].predict(X[split.test])
     return [
         _score(ROW, "basic", wild, machine.predict(_describe(wild)), [machine]), _score(f"{ROW} within", "lab", lab, guess, machines),
     ]
 
 
-def measure_wild(task: Task, recipe: dict[str, Any], rendered: str | None = None) -> list[Outcome]:
+def measure_wild(context: RunContext, recipe: CrossDatabase, rendered: str | None = None) -> list[Score]:
     """Train on as many wild faces as the lab has, drawn from the training part; test on all lab faces, and on the wild test part.
 
     Parameters as in :func:`measure_lab`.
 
     Returns
     -------
-    list of Outcome
+    list of Score
         Row ``RBF SVM HOG`` on ``lab``; row ``RBF SVM HOG within`` on ``basic``.
     """
-    settings = CrossDatabase(**recipe)
-    lab, wild = load_six(task, "lab", settings), load_six(task, "basic", settings)
-    machine = _train_wild(wild, task.seed or 0, settings)
+    lab, wild = load_six(context, "lab", recipe), load_six(context, "basic", recipe)
+    machine = _train_wild(wild, context.seed or 0, recipe)
     test = wild.test
     return [_score(row, role, faces, machine.predict(_describe(faces)), [machine])
             for row, role, faces in ((ROW, "lab", lab), (f"{ROW} within", "basic", test))]
 
 
-def measure_rendered(task: Task, recipe: dict[str, Any], rendered: str | None = None) -> list[Outcome]:
+def measure_rendered(context: RunContext, recipe: CrossDatabase, rendered: str | None = None) -> list[Score]:
     """Train on FACSynth's wild faces, drawn as in :func:`measure_wild`, and test on all of the dataset's own wild faces.
 
     Returns
     -------
-    list of Outcome
+    list of Score
         Row ``RBF SVM HOG from rendered wild`` on ``basic``.
     """
-    settings = CrossDatabase(**recipe)
-    machine = _train_wild(load_six(task, "basic", settings, _STAND_IN), task.seed or 0, settings)
-    own = load_six(task, "basic", settings)
+    machine = _train_wild(load_six(context, "basic", recipe, _STAND_IN), context.seed or 0, recipe)
+    own = load_six(context, "basic", recipe)
     return [_score(f"{ROW} from rendered wild", "basic", own, machine.predict(_describe(own)), [machine])]
 
 

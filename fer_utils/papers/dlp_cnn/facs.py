@@ -15,8 +15,10 @@ import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
 from ...datasets.base import FaceDataset
+from ...experiments.context import RunContext
 from ...experiments.faces import find_apex_options, keep_classes
-from ...experiments.registry import Outcome, Run, Setup, Task, register_experiment
+from ...experiments.registry import Run, Setup, register_experiment
+from ...experiments.scores import Score
 from ...metrics import draw_groups
 from .cross_database import SIX, draw_balanced
 from .recipe import Coding
@@ -39,20 +41,20 @@ def plan_table_3(setup: Setup) -> list[Run]:
     """One run a seed, which draws the wild faces and both coders' errors. Only FACSynth knows its units."""
     if setup.dataset != "facsynth":
         return []
-    recipe = Coding().at(setup.profile).as_arguments()
+    recipe = Coding().at(setup.profile)
     return [Run("two coders", measure_coding, {"recipe": recipe}, seed) for seed in setup.seeds]
 
 
-def load_coded(task: Task, role: str) -> FaceDataset:
+def load_coded(context: RunContext, role: str) -> FaceDataset:
     """Load FACSynth's faces of the six emotions, with what is known of them and with masks.
 
     Parameters
     ----------
-    task : Task
+    context : RunContext
     role : {"basic", "lab"}
         Of a lab sequence the last frame, which is the one that CK+'s coders coded.
     """
-    return keep_classes(task.load(role, masks=True, **find_apex_options(task.dataset, role)), SIX)
+    return keep_classes(context.load_faces(role, masks=True, **find_apex_options(context.dataset, role)), SIX)
 
 
 def true_units(faces: FaceDataset) -> np.ndarray:
@@ -148,34 +150,32 @@ def measure_entropy(present: np.ndarray, labels: np.ndarray) -> float:
     return float(np.nan_to_num(bits).sum(axis=1).mean())
 
 
-def measure_coding(task: Task, recipe: dict[str, Any]) -> list[Outcome]:
+def measure_coding(context: RunContext, recipe: Coding) -> list[Score]:
     """Draw as many wild faces as CK+ has, have them and the lab faces coded, and measure.
 
     Parameters
     ----------
-    task : Task
-    recipe : dict
-        Of :class:`~fer_utils.papers.dlp_cnn.recipe.Coding`.
+    context : RunContext
+    recipe : Coding
 
     Returns
     -------
-    list of Outcome
+    list of Score
         For ``basic`` and ``lab``: row ``two coders`` with ``kappa`` and ``images``; a row an emotion with the share of faces that show
         each unit, ``AU1`` to ``AU27``, after arbitration; row ``all emotions`` with ``action unit entropy``. Row ``all emotions, rendered``
         is the same of the units that were rendered at the coders' mean threshold or above. Standard errors are of people drawn again.
     """
-    settings = Coding(**recipe)
-    seed = task.seed or 0
-    outcomes = []
+    seed = context.seed or 0
+    scores = []
     for role in ("basic", "lab"):
-        faces = load_coded(task, role)
+        faces = load_coded(context, role)
         if role == "basic":
             rows = draw_balanced(faces, seed)
-            if len(rows) != settings.faces:
-                raise ValueError(f"{faces.name}: drew {len(rows)} faces, expected {settings.faces}")
+            if len(rows) != recipe.faces:
+                raise ValueError(f"{faces.name}: drew {len(rows)} faces, expected {recipe.faces}")
             faces = faces.subset(rows)
-        first, second, agreed = arbitrate(faces, settings, seed)
-        rendered = true_units(faces) >= np.mean(settings.thresholds)
+        first, second, agreed = arbitrate(faces, recipe, seed)
+        rendered = true_units(faces) >= np.mean(recipe.thresholds)
 
         def measure(rows: np.ndarray, faces: FaceDataset = faces, first: Any = first, second: Any = second, agreed: Any = agreed,
                     rendered: Any = rendered) -> dict[tuple[str, str], float]:
@@ -189,10 +189,10 @@ def measure_coding(task: Task, recipe: dict[str, Any]) -> list[Outcome]:
             return found
 
         values = measure(np.arange(len(faces)))
-        drawn = [measure(rows) for rows in draw_groups(faces.identities, settings.draws, np.random.default_rng([seed, 4]))]
+        drawn = [measure(rows) for rows in draw_groups(faces.identities, recipe.draws, np.random.default_rng([seed, 4]))]
         errors = {cell: float(np.std([d[cell] for d in drawn if cell in d], ddof=1)) for cell in values}
         for row in dict.fromkeys(row for row, _ in values):
             own = {metric: value for (name, metric), value in values.items() if name == row}
-            outcomes.append(Outcome(row, role, own | ({"images": float(len(faces))} if row == "two coders" else {}),
+            scores.append(Score(row, role, own | ({"images": float(len(faces))} if row == "two coders" else {}),
                                     errors={metric: errors[row, metric] for metric in own}))
-    return outcomes
+    return scores

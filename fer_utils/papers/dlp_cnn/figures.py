@@ -5,17 +5,17 @@ The paper chose lambda and k, and drew its curves, on the test faces. So do thes
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy.stats import spearmanr
 
 from ...datasets.base import FaceDataset
+from ...experiments.context import RunContext
 from ...experiments.faces import find_roles
-from ...experiments.registry import Outcome, Result, Run, Setup, Task, register_experiment, score_faces
+from ...experiments.registry import Run, Setup, register_experiment
+from ...experiments.scores import Score, score_faces
 from ...metrics import draw_groups
 from ...training import extract_features
-from .networks import RIVALS, TABLE, Trace, load_faces, name_file, read_network, read_trace, train_network
+from .networks import RIVALS, TABLE, Trace, load_faces, load_trace, save_trace, train_network
 from .recipe import DLPCNN
 from .tables import average_pieces
 
@@ -39,45 +39,43 @@ def plan_figure_8(setup: Setup) -> list[Run]:
         return []
     recipe = DLPCNN().at(setup.profile)
     paper = {"weight": recipe.weight, "neighbours": recipe.neighbours}
-    whole = recipe.as_arguments()
     runs = []
     for seed in setup.seeds:
         for method, rows in {"baseDCNN": ["lambda 0"], "DLP-CNN": [f"lambda {recipe.weight:g}", f"k {recipe.neighbours}"]}.items():
-            runs.append(Run(", ".join(rows), measure_kept, {"method": method, "rows": rows, "recipe": whole}, seed))
+            runs.append(Run(", ".join(rows), measure_kept, {"method": method, "rows": rows, "recipe": recipe}, seed))
         settings = {f"lambda {weight:g}": {"weight": weight} for weight in recipe.weights}
         settings |= {f"k {count}": {"neighbours": count} for count in recipe.neighbourhoods}
         for row, changes in settings.items():
-            runs.append(Run(row, measure_setting, {"method": "DLP-CNN", "row": row, **paper, **changes, "recipe": whole}, seed))
+            runs.append(Run(row, measure_setting, {"method": "DLP-CNN", "row": row, **paper, **changes, "recipe": recipe}, seed))
     return runs
 
 
-def measure_kept(task: Task, method: str, rows: list[str], recipe: dict[str, Any]) -> list[Outcome]:
+def measure_kept(context: RunContext, method: str, rows: list[str], recipe: DLPCNN) -> list[Score]:
     """Score what a network of Table VI itself said of the test faces, as the rows of a sweep."""
-    test = load_faces(task, "basic", DLPCNN(**recipe)).test
-    trace = read_trace(task, TABLE, name_file(method, task.seed or 0, "npz"))
+    test = load_faces(context, "basic", recipe).test
+    trace = load_trace(context, TABLE, method)
     return [_score(row, test, trace) for row in rows]
 
 
-def measure_setting(task: Task, method: str, row: str, weight: float, neighbours: int, recipe: dict[str, Any]) -> Result:
+def measure_setting(context: RunContext, method: str, row: str, weight: float, neighbours: int, recipe: DLPCNN) -> list[Score]:
     """Train a network with another lambda or k, and score what it says itself.
 
     Parameters
     ----------
-    task : Task
+    context : RunContext
     method : {"DLP-CNN", "center loss"}
     row : str
     weight, neighbours : float and int
         Lambda and k.
-    recipe : dict
-        Of :class:`~fer_utils.papers.dlp_cnn.recipe.DLPCNN`.
+    recipe : DLPCNN
     """
-    settings = DLPCNN(**recipe)
-    faces = load_faces(task, "basic", settings)
-    _, trace = train_network(task, faces, method, settings, weight=weight, neighbours=neighbours)
-    return Result([_score(row, faces.test, trace)], {name_file(row, task.seed or 0, "npz"): trace.pack()})
+    faces = load_faces(context, "basic", recipe)
+    _, trace = train_network(context, faces, method, recipe, weight=weight, neighbours=neighbours)
+    save_trace(context, row, trace)
+    return [_score(row, faces.test, trace)]
 
 
-def _score(row: str, test: FaceDataset, trace: Trace) -> Outcome:
+def _score(row: str, test: FaceDataset, trace: Trace) -> Score:
     return score_faces(row, "basic", test, trace.guess)
 
 
@@ -90,45 +88,44 @@ def plan_figure_10(setup: Setup) -> list[Run]:
     if "basic" not in setup.roles:
         return []
     recipe = DLPCNN().at(setup.profile)
-    whole = recipe.as_arguments()
     runs = []
     for seed in setup.seeds:
         for method in RIVALS:
-            runs.append(Run(method, measure_convergence, {"method": method, "recipe": whole}, seed))
+            runs.append(Run(method, measure_convergence, {"method": method, "recipe": recipe}, seed))
         for method in RIVALS:
             row = f"{method} lambda 0"
-            runs.append(Run(row, measure_kept, {"method": "baseDCNN", "rows": [row], "recipe": whole}, seed))
+            runs.append(Run(row, measure_kept, {"method": "baseDCNN", "rows": [row], "recipe": recipe}, seed))
             for weight in recipe.rival_weights:
                 row = f"{method} lambda {weight:g}"
-                arguments = {"method": method, "row": row, "recipe": whole}
+                arguments = {"method": method, "row": row, "recipe": recipe}
                 if weight == recipe.weight:
-                    runs.append(Run(row, measure_kept, {"method": method, "rows": [row], "recipe": whole}, seed))
+                    runs.append(Run(row, measure_kept, {"method": method, "rows": [row], "recipe": recipe}, seed))
                 elif seed >= _SWEPT_SEEDS and not setup.asked:
                     continue
                 elif method == "DLP-CNN":
-                    runs.append(Run(row, measure_swept, {"row": row, "swept": f"lambda {weight:g}", "recipe": whole}, seed))
+                    runs.append(Run(row, measure_swept, {"row": row, "swept": f"lambda {weight:g}", "recipe": recipe}, seed))
                 else:
                     runs.append(Run(row, measure_setting, {**arguments, "weight": weight, "neighbours": recipe.neighbours}, seed))
     return runs
 
 
-def measure_swept(task: Task, row: str, swept: str, recipe: dict[str, Any]) -> list[Outcome]:
+def measure_swept(context: RunContext, row: str, swept: str, recipe: DLPCNN) -> list[Score]:
     """Score a network of Fig. 8 once more, under the name that Fig. 10 gives it."""
-    test = load_faces(task, "basic", DLPCNN(**recipe)).test
-    return [_score(row, test, read_trace(task, _SWEEP, name_file(swept, task.seed or 0, "npz")))]
+    test = load_faces(context, "basic", recipe).test
+    return [_score(row, test, load_trace(context, _SWEEP, swept))]
 
 
-def measure_convergence(task: Task, method: str, recipe: dict[str, Any]) -> list[Outcome]:
+def measure_convergence(context: RunContext, method: str, recipe: DLPCNN) -> list[Score]:
     """Measure how wrong a network of Table VI was on the way.
 
     Returns
     -------
-    list of Outcome
+    list of Score
         The row ``<method>``, whose ``mean test error`` is over the points of the curve; series ``test error``, a point every
         ``watch_every`` iterations, and ``loss``.
     """
-    test = load_faces(task, "basic", DLPCNN(**recipe)).test
-    trace = read_trace(task, TABLE, name_file(method, task.seed or 0, "npz"))
+    test = load_faces(context, "basic", recipe).test
+    trace = load_trace(context, TABLE, method)
     each = trace.wrong.mean(0)
     people = np.arange(len(each)) if test.identities is None else np.unique(test.identities, return_inverse=True)[1]
     error = float(np.sqrt(np.square(np.bincount(people, each - each.mean())).sum()) / len(each))  # faces of a person are alike
@@ -149,7 +146,7 @@ def plan_figure_9(setup: Setup) -> list[Run]:
     """Only where the intensity of an expression is known, which is on FACSynth."""
     if find_roles(setup.dataset).get("basic") != "facsynth-basic":
         return []
-    recipe = DLPCNN().at(setup.profile).as_arguments()
+    recipe = DLPCNN().at(setup.profile)
     rows = {"softmax": "baseDCNN", "center loss": "center loss", "DLP-CNN": "DLP-CNN"}
     return [
         Run(row, measure_intensity, {"row": row, "method": method, "recipe": recipe}, seed)
@@ -184,7 +181,7 @@ def correlate_intensity(distances: np.ndarray, intensities: np.ndarray, people: 
     return float(spearmanr(distances, intensities).statistic), float(np.std(found))
 
 
-def measure_intensity(task: Task, row: str, method: str, recipe: dict[str, Any]) -> list[Outcome]:
+def measure_intensity(context: RunContext, row: str, method: str, recipe: DLPCNN) -> list[Score]:
     """Measure whether features lie farther out the stronger the expression is.
 
     The paper says "from center to periphery" of a picture in two dimensions. Here all features of the trained network are used; the centre
@@ -192,21 +189,19 @@ def measure_intensity(task: Task, row: str, method: str, recipe: dict[str, Any])
 
     Parameters
     ----------
-    task : Task
+    context : RunContext
     row : {"softmax", "center loss", "DLP-CNN"}
     method : str
         The network of Table VI.
-    recipe : dict
-        Of :class:`~fer_utils.papers.dlp_cnn.recipe.DLPCNN`.
+    recipe : DLPCNN
 
     Returns
     -------
-    list of Outcome
+    list of Score
         For each class ``intensity correlation <class>`` and ``intensity correlation from neutral <class>``, over the test faces.
     """
-    settings = DLPCNN(**recipe)
-    faces = load_faces(task, "basic", settings)
-    model = read_network(task, method)
+    faces = load_faces(context, "basic", recipe)
+    model = context.load_network(TABLE, method)
     train, test = faces.train, faces.test
     features = extract_features(model, train.images)
     means = np.stack([features[train.labels == c].mean(0) for c in range(len(faces.classes))])
@@ -219,4 +214,4 @@ def measure_intensity(task: Task, row: str, method: str, recipe: dict[str, Any])
             key = f"intensity correlation {word}{name}"
             distances = np.linalg.norm(shown[rows] - centre, axis=1)
             metrics[key], errors[key] = correlate_intensity(distances, intensity[rows], people[rows])
-    return [Outcome(row, "basic", metrics, errors=errors)]
+    return [Score(row, "basic", metrics, errors=errors)]

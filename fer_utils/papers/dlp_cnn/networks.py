@@ -1,15 +1,13 @@
 """What the network experiments of Li & Deng 2019 share: one training, what is kept of it, and classifiers on its features.
 
 A network is trained once for a method and a seed, in ``dlp-cnn/table-6`` or, off the paper's lambda and k, in a sweep. What the other
-tables and figures need of it they read from the files that it left: its weights (:func:`read_network`) and its :class:`Trace`.
+tables and figures need of it they read from the files that it left: its weights and its :class:`Trace`.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,18 +16,17 @@ from torch import nn
 
 from ...classifiers import LDANearestNeighbour, LinearSVM
 from ...datasets.base import FaceDataset
-from ...errors import DataError
-from ...experiments.faces import take_first
-from ...experiments.registry import Task
+from ...experiments.context import RunContext
+from ...experiments.faces import limit_per_class
 from ...losses import CenterLoss, LocalityPreservingLoss
 from ...models import FaceModel, build_model
 from ...splits import Split, validation_split
-from ...training import FitSettings, fit, load_checkpoint, predict, prepare_images, save_checkpoint
+from ...training import FitSettings, fit, predict, prepare_images
 from .recipe import DLPCNN
 
 __all__ = [
-    "METHODS", "RIVALS", "TABLE", "Trace", "build_network", "classify_features", "load_faces", "make_loss", "name_file", "read_network",
-    "read_trace", "save_network", "train_network",
+    "METHODS", "RIVALS", "TABLE", "Trace", "build_network", "classify_features", "load_faces", "load_trace", "make_loss", "save_trace",
+    "train_network",
 ]
 
 #: Method to architecture; the first three are one network under three losses.
@@ -43,9 +40,9 @@ RIVALS = ("DLP-CNN", "center loss")
 TABLE = "dlp-cnn/table-6"
 
 
-def load_faces(task: Task, role: str, recipe: DLPCNN, **options: Any) -> FaceDataset:
+def load_faces(context: RunContext, role: str, recipe: DLPCNN, **options: Any) -> FaceDataset:
     """Load the faces of a role; of a smoke test only the first ``recipe.images`` of each class and part."""
-    return take_first(task.load(role, **options), recipe.images)
+    return limit_per_class(context.load_faces(role, **options), recipe.images)
 
 
 def build_network(method: str, recipe: DLPCNN, seed: int, num_classes: int = 7) -> FaceModel:
@@ -119,54 +116,31 @@ class Trace:
     wrong: np.ndarray
     guesses: Mapping[str, np.ndarray]
 
-    def pack(self) -> bytes:
-        """As the content of a file; see :func:`read_trace`."""
-        buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer, guess=self.guess, losses=self.losses.astype(np.float16), wrong=np.packbits(self.wrong, axis=1),
-            **{f"guess {name}": guess for name, guess in self.guesses.items()},
-        )
-        return buffer.getvalue()
+
+def save_trace(context: RunContext, name: str, trace: Trace) -> None:
+    """Leave a trace; see :func:`load_trace`."""
+    guesses = {f"guess {key}": guess for key, guess in trace.guesses.items()}
+    packed = {"guess": trace.guess, "losses": trace.losses.astype(np.float16), "wrong": np.packbits(trace.wrong, axis=1)}
+    context.save_arrays(name, packed | guesses)
 
 
-def name_file(method: str, seed: int, ending: str) -> str:
-    """How a file that a training left is called, such as ``center-loss-0.npz``."""
-    return f"{method.replace(' ', '-')}-{seed}.{ending}"
-
-
-def read_trace(task: Task, id: str, name: str) -> Trace:
-    """Read what :meth:`Trace.pack` wrote, of another experiment. Raises ``DataError`` if it is missing or damaged."""
-    path = task.find_checkpoint(id, name)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            guesses = {key.removeprefix("guess "): file[key] for key in file.files if key.startswith("guess ")}
-            guess = file["guess"]
-            wrong = np.unpackbits(file["wrong"], axis=1, count=len(guess)).astype(bool)
-            return Trace(guess, file["losses"].astype(np.float32), wrong, guesses)
-    except Exception as error:  # NumPy passes on whatever zip, zlib and its own parser raise
-        raise DataError.at(path, f"cannot be read ({error})", "a trace of a training") from error
-
-
-def read_network(task: Task, method: str) -> FaceModel:
-    """Load the trained network of a method of Table VI, for the task's seed. Raises ``DataError`` if it is missing."""
-    return load_checkpoint(task.find_checkpoint(TABLE, name_file(method, task.seed or 0, "safetensors")))[0]
-
-
-def save_network(task: Task, model: FaceModel, method: str, recipe: Mapping[str, Any]) -> bytes:
-    """The content of a file to ship: the network in half precision, with its method, seed and recipe."""
-    path = Path(task.workdir) / "network.safetensors"
-    save_checkpoint(model, path, provenance={"method": method, "seed": task.seed, "dataset": task.dataset, "recipe": dict(recipe)})
-    return path.read_bytes()
+def load_trace(context: RunContext, id: str, name: str) -> Trace:
+    """Load the trace that a run of another experiment left, for this run's seed. Raises ``DataError`` if it is missing or damaged."""
+    arrays = context.load_arrays(id, name, ("guess", "losses", "wrong"))
+    guess = arrays["guess"]
+    wrong = np.unpackbits(arrays["wrong"], axis=1, count=len(guess)).astype(bool)
+    guesses = {key.removeprefix("guess "): value for key, value in arrays.items() if key.startswith("guess ")}
+    return Trace(guess, arrays["losses"].astype(np.float32), wrong, guesses)
 
 
 def train_network(
-    task: Task, faces: FaceDataset, method: str, recipe: DLPCNN, *, weight: float | None = None, neighbours: int | None = None
+    context: RunContext, faces: FaceDataset, method: str, recipe: DLPCNN, *, weight: float | None = None, neighbours: int | None = None
 ) -> tuple[FaceModel, Trace]:
     """Train a network for basic emotions, on training faces alone, and ask it for the test faces. A killed run goes on.
 
     Parameters
     ----------
-    task : Task
+    context : RunContext
     faces : FaceDataset
         With a train and a test part.
     method : str
@@ -175,7 +149,7 @@ def train_network(
     weight, neighbours : float and int, optional
         Lambda and k, the recipe's by default.
     """
-    seed, train, test = task.seed or 0, faces.train, faces.test
+    seed, train, test = context.seed or 0, faces.train, faces.test
     model = build_network(method, recipe, seed, len(faces.classes))
     loss = make_loss(method, model, train, recipe, neighbours or recipe.neighbours)
     watched = None if loss is None else _Watched(loss, model, test, recipe.watch_every, recipe.iterations)
@@ -185,7 +159,7 @@ def train_network(
         last_weight_decay=recipe.last_weight_decay, seed=seed, precision="float32",  # Caffe's, and the same on every machine
         metric_weight=0.0 if watched is None else recipe.weight if weight is None else weight,
     )
-    history = fit(model, train, settings, metric_loss=watched, checkpoint=task.workdir / "training.safetensors", progress=False)
+    history = fit(model, train, settings, metric_loss=watched, checkpoint=context.workdir / "training.safetensors", progress=False)
     guess = predict(model, test.images)
     seen = np.zeros((0, len(test)), bool) if watched is None else watched.wrong.cpu().numpy()
     wrong = np.concatenate([seen, (guess != test.labels)[None]])

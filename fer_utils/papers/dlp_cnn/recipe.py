@@ -24,7 +24,7 @@ class Crowd(Recipe):
     max_iterations : int
         Not in the paper.
     faces : int, optional
-        Only the first so many.
+        Only the first so many. A count, though the name says a dataset elsewhere: the kept results are found by it.
     """
 
     tolerance: float = 1e-6
@@ -68,7 +68,7 @@ class Coding(Recipe):
     :func:`~fer_utils.papers.dlp_cnn.facs.read_units`.
     """
 
-    faces: int = 309  # III-B
+    faces: int = 309  # how many are coded, III-B; a count, though the name says a dataset elsewhere: the kept results are found by it
     thresholds: tuple[float, float] = (0.18, 0.22)  # one coder is a little stricter; units of intensity, 1 is a unit's strongest
     error: float = 0.05  # standard deviation of a reading on a frontal, sharp, open face
     blur: float = 0.05  # added to it on the coarsest pictures, whose detail is 0.4 of the finest

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
-from ...datasets.base import FaceDataset
+from ...experiments.context import RunContext
 from ...experiments.faces import find_apex_options
-from ...experiments.registry import Outcome, Result, Run, Setup, Task, register_experiment, score_faces
-from ...splits import Split, predefined, subject_kfold, validation_split
+from ...experiments.registry import Run, Setup, register_experiment
+from ...experiments.scores import Score, score_faces
 from ...training import FitSettings, extract_features, fit
 from .networks import (
     METHODS,
@@ -19,13 +18,12 @@ from .networks import (
     build_network,
     classify_features,
     load_faces,
+    load_trace,
     make_loss,
-    name_file,
-    read_network,
-    read_trace,
-    save_network,
+    save_trace,
     train_network,
 )
+from .protocol import BY_PEOPLE, split_role
 from .recipe import DLPCNN
 
 __all__ = ["measure_confusion", "measure_network", "measure_time", "measure_transfer"]
@@ -33,8 +31,6 @@ __all__ = ["measure_confusion", "measure_network", "measure_time", "measure_tran
 _OMITTED = "the paper does not say from which weights it starts; see the row of the same network trained from scratch on these faces"
 #: Networks whose weights are kept.
 _KEPT = ("baseDCNN", "center loss", "DLP-CNN")
-#: Where people are known and the owners define no parts.
-_BY_PEOPLE = ("lab", "mmi")
 
 
 @register_experiment(TABLE, omits=dict.fromkeys(("mSVM VGG", "mSVM AlexNet", "LDA VGG", "LDA AlexNet"), _OMITTED))
@@ -43,54 +39,52 @@ def plan_table_6(setup: Setup) -> list[Run]:
     if "basic" not in setup.roles:
         return []
     roles = [role for role in ("basic", "compound") if role in setup.roles]
-    recipe = DLPCNN().at(setup.profile).as_arguments()
+    recipe = DLPCNN().at(setup.profile)
     return [
         Run(method, measure_network, {"method": method, "roles": roles, "recipe": recipe}, seed)
         for methods in (_KEPT, [method for method in METHODS if method not in _KEPT]) for seed in setup.seeds for method in methods
     ]
 
 
-def measure_network(task: Task, method: str, roles: list[str], recipe: dict[str, Any]) -> Result:
+def measure_network(context: RunContext, method: str, roles: list[str], recipe: DLPCNN) -> list[Score]:
     """Train a network on basic emotions, and classify the features that it computes of basic and of compound ones.
 
     Parameters
     ----------
-    task : Task
+    context : RunContext
     method : str
         Of :data:`~fer_utils.papers.dlp_cnn.networks.METHODS`.
     roles : list of str
         Of the faces.
-    recipe : dict
-        Of :class:`~fer_utils.papers.dlp_cnn.recipe.DLPCNN`.
+    recipe : DLPCNN
 
     Returns
     -------
-    Result
-        Rows ``mSVM <method>`` and ``LDA <method>``; and ``<method>``, which is what the network itself says, with its curves. Files: a
-        trace, and for one of the paper's own three networks the weights.
+    list of Score
+        Rows ``mSVM <method>`` and ``LDA <method>``; and ``<method>``, which is what the network itself says, with its curves. The run
+        leaves a trace, and for one of the paper's own three networks the weights.
     """
-    settings = DLPCNN(**recipe)
-    basic = load_faces(task, "basic", settings)
-    model, trace = train_network(task, basic, method, settings)
+    basic = load_faces(context, "basic", recipe)
+    model, trace = train_network(context, basic, method, recipe)
     test = basic.test
-    outcomes = [
+    scores = [
         score_faces(
             method, "basic", test, trace.guess, series={"test error": trace.wrong.mean(1).tolist(), "loss": average_pieces(trace.losses)}
         )
     ]
     guesses: dict[str, np.ndarray] = {}
     for role in roles:
-        faces = basic if role == "basic" else load_faces(task, role, settings)
+        faces = basic if role == "basic" else load_faces(context, role, recipe)
         train, test = faces.train, faces.test
-        found, C = classify_features(extract_features(model, train.images), train, extract_features(model, test.images), settings)
+        found, C = classify_features(extract_features(model, train.images), train, extract_features(model, test.images), recipe)
         for name, guess in found.items():
             guesses[f"{name} {role}"] = guess.astype(np.int8)
             series = {"C": [C]} if name == "mSVM" else {}
-            outcomes.append(score_faces(f"{name} {method}", role, test, guess, series=series))
-    files = {name_file(method, task.seed or 0, "npz"): type(trace)(trace.guess, trace.losses, trace.wrong, guesses).pack()}
+            scores.append(score_faces(f"{name} {method}", role, test, guess, series=series))
+    save_trace(context, method, replace(trace, guesses=guesses))
     if method in _KEPT:
-        files[name_file(method, task.seed or 0, "safetensors")] = save_network(task, model, method, recipe)
-    return Result(outcomes, files)
+        context.save_network(method, model, recipe)
+    return scores
 
 
 def average_pieces(values: np.ndarray, pieces: int = 100) -> list[float]:
@@ -104,7 +98,7 @@ def average_pieces(values: np.ndarray, pieces: int = 100) -> list[float]:
 def _plan_confusion(setup: Setup, role: str) -> list[Run]:
     if role not in setup.roles or "basic" not in setup.roles:
         return []
-    recipe = DLPCNN().at(setup.profile).as_arguments()
+    recipe = DLPCNN().at(setup.profile)
     return [Run("DLP-CNN", measure_confusion, {"role": role, "recipe": recipe}, seed) for seed in setup.seeds]
 
 
@@ -120,10 +114,10 @@ def plan_table_8(setup: Setup) -> list[Run]:
     return _plan_confusion(setup, "compound")
 
 
-def measure_confusion(task: Task, role: str, recipe: dict[str, Any]) -> list[Outcome]:
+def measure_confusion(context: RunContext, role: str, recipe: DLPCNN) -> list[Score]:
     """Take the predictions of DLP-CNN's features and the SVM; the ledger keeps them as a confusion matrix."""
-    test = load_faces(task, role, DLPCNN(**recipe)).test
-    guess = read_trace(task, TABLE, name_file("DLP-CNN", task.seed or 0, "npz")).guesses[f"mSVM {role}"]
+    test = load_faces(context, role, recipe).test
+    guess = load_trace(context, TABLE, "DLP-CNN").guesses[f"mSVM {role}"]
     return [score_faces("mSVM DLP-CNN", role, test, guess)]
 
 
@@ -133,52 +127,40 @@ def measure_confusion(task: Task, role: str, recipe: dict[str, Any]) -> list[Out
 @register_experiment("dlp-cnn/table-9", needs=(TABLE,))
 def plan_table_9(setup: Setup) -> list[Run]:
     """The features of Table VI's networks, as they are, on the faces of other databases."""
-    recipe = DLPCNN().at(setup.profile).as_arguments()
-    roles = [role for role in (*_BY_PEOPLE, "film") if role in setup.roles and "basic" in setup.roles]
+    recipe = DLPCNN().at(setup.profile)
+    roles = [role for role in (*BY_PEOPLE, "film") if role in setup.roles and "basic" in setup.roles]
     return [
         Run(f"{method} {role}", measure_transfer, {"method": method, "role": role, "recipe": recipe}, seed)
         for role in roles for seed in setup.seeds for method in reversed(_KEPT)
     ]
 
 
-def measure_transfer(task: Task, method: str, role: str, recipe: dict[str, Any]) -> list[Outcome]:
+def measure_transfer(context: RunContext, method: str, role: str, recipe: DLPCNN) -> list[Score]:
     """Classify another database's faces by the features of a network that has not seen it; only the SVM learns from it.
 
     Parameters
     ----------
-    task : Task
+    context : RunContext
     method : str
         One whose weights Table VI keeps.
     role : {"lab", "mmi", "film"}
         CK+ (the last frame of each of 309 sequences) and MMI by folds of people; SFEW 2.0 by its owners' parts, tested on the validation
         part, as labels of the test part are not public.
-    recipe : dict
-        Of :class:`~fer_utils.papers.dlp_cnn.recipe.DLPCNN`.
+    recipe : DLPCNN
 
     Returns
     -------
-    list of Outcome
+    list of Score
         The row ``<method>``. Folds are scored together.
     """
-    settings = DLPCNN(**recipe)
-    faces = load_faces(task, role, settings, **find_apex_options(task.dataset, role))
-    features = extract_features(read_network(task, method), faces.images)
+    faces = load_faces(context, role, recipe, **find_apex_options(context.dataset, role))
+    features = extract_features(context.load_network(TABLE, method), faces.images)
     guess, chosen = np.full(len(faces), -1), []
-    for split, validation in _split(faces, role, settings):
-        found, C = classify_features(features[split.train], faces.subset(split.train), features[split.test], settings, validation)
+    for split, validation in split_role(faces, role, recipe):
+        found, C = classify_features(features[split.train], faces.subset(split.train), features[split.test], recipe, validation)
         guess[split.test] = found["mSVM"]
         chosen.append(C)
     return [score_faces(method, role, faces, guess, series={"C": chosen})]
-
-
-def _split(faces: FaceDataset, role: str, recipe: DLPCNN) -> Iterator[tuple[Split, Any]]:
-    """Each split, with those of its training faces on which C is chosen."""
-    if role in _BY_PEOPLE:
-        for split in subject_kfold(faces, recipe.folds):
-            yield split, subject_kfold(faces.subset(split.train), recipe.folds)
-    else:
-        (split,) = predefined(faces, test="val")
-        yield split, validation_split(faces.subset(split.train), recipe.validation)
 
 
 # -- the time of a step, V-C ----------------------------------------------------------------------------------------------
@@ -189,33 +171,32 @@ def plan_section_5_c(setup: Setup) -> list[Run]:
     """One run, which alternates between the two losses."""
     if "basic" not in setup.roles:
         return []
-    return [Run("time of a step", measure_time, {"recipe": DLPCNN().at(setup.profile).as_arguments()})]
+    return [Run("time of a step", measure_time, {"recipe": DLPCNN().at(setup.profile)})]
 
 
-def measure_time(task: Task, recipe: dict[str, Any]) -> list[Outcome]:
+def measure_time(context: RunContext, recipe: DLPCNN) -> list[Score]:
     """Time whole training steps with each loss, in turns, so that both meet the same machine. Only a machine at rest says something.
 
     Returns
     -------
-    list of Outcome
+    list of Score
         Rows ``DLP-CNN`` and ``center loss``: ``step time`` is the mean over trials, ``step time spread`` their standard deviation, in ms.
     """
-    settings = DLPCNN(**recipe)
-    train = load_faces(task, "basic", settings).train
+    train = load_faces(context, "basic", recipe).train
     times: dict[str, list[float]] = {method: [] for method in RIVALS}
-    for trial in range(settings.trials + 1):
+    for trial in range(recipe.trials + 1):
         for method in RIVALS:
-            model = build_network(method, settings, 0, len(train.classes))
-            loss = make_loss(method, model, train, settings, settings.neighbours)
+            model = build_network(method, recipe, 0, len(train.classes))
+            loss = make_loss(method, model, train, recipe, recipe.neighbours)
             options = FitSettings(
-                steps=settings.trial_iterations, batch_size=settings.batch_size, metric_weight=settings.weight, precision="float32"
+                steps=recipe.trial_iterations, batch_size=recipe.batch_size, metric_weight=recipe.weight, precision="float32"
             )
             seconds = fit(model, train, options, metric_loss=loss, progress=False).seconds
             if trial:  # the first is to warm up
-                times[method].append(1000 * seconds / settings.trial_iterations)
-    outcomes = []
+                times[method].append(1000 * seconds / recipe.trial_iterations)
+    scores = []
     for method, found in times.items():
         spread = float(np.std(found, ddof=1))
         metrics = {"step time": float(np.mean(found)), "step time spread": spread}
-        outcomes.append(Outcome(method, "", metrics, errors={"step time": spread / len(found) ** 0.5}, series={"step time": found}))
-    return outcomes
+        scores.append(Score(method, "", metrics, errors={"step time": spread / len(found) ** 0.5}, series={"step time": found}))
+    return scores

@@ -6,20 +6,20 @@ import pytest
 from fer_utils.datasets.base import FaceDataset
 from fer_utils.experiments import (
     Ledger,
+    RunContext,
     Setup,
-    Task,
     compare_with_paper,
     find_experiment,
     judge_claim,
     load_role,
-    registry,
     run_experiment,
 )
-from fer_utils.experiments.ledger import unpack_labels
 from fer_utils.experiments.published import load_published
 from fer_utils.experiments.recipe import Profile
+from fer_utils.experiments.scores import unpack_labels
 from fer_utils.labels import BASIC
 from fer_utils.papers.dlp_cnn import baselines
+from fer_utils.papers.dlp_cnn.protocol import split_role
 from fer_utils.papers.dlp_cnn.recipe import Baselines
 from fer_utils.splits import subject_kfold
 
@@ -43,8 +43,8 @@ def make_faces(labels, people=None, split="none", points=None):
 
 
 @pytest.fixture
-def task(tmp_path):
-    return Task(ID, Profile.SMOKE, "facsynth", 0, tmp_path)
+def context(tmp_path):
+    return RunContext(ID, Profile.SMOKE, "facsynth", 0, tmp_path)
 
 
 def plan(dataset, profile=Profile.BOOK, seeds=(0, 1)):
@@ -82,13 +82,13 @@ def test_only_the_number_of_images_differs_between_profiles():
 # -- faces and splits -----------------------------------------------------------------------------------------------------
 
 
-def test_the_lab_column_has_309_faces_of_six_emotions(task):
-    faces = baselines.load_faces(task, "lab", Baselines())
+def test_the_lab_column_has_309_faces_of_six_emotions(context):
+    faces = baselines.load_column(context, "lab", Baselines())
     assert len(faces) == 309 and set(faces.classes) == set(BASIC) - {"neutral"}
 
 
-def test_the_small_set_is_ten_people_who_show_everything(task):
-    faces = baselines.load_faces(task, "lab-small", Baselines())
+def test_the_small_set_is_ten_people_who_show_everything(context):
+    faces = baselines.load_column(context, "lab-small", Baselines())
     assert len(np.unique(faces.identities)) == 10 and faces.classes == BASIC
     shown = [len(np.unique(faces.identities[faces.labels == k])) for k in range(7)]
     assert min(shown) >= 3  # one is tested, one validates, one is left to train on
@@ -109,7 +109,7 @@ def test_nobody_is_trained_on_chosen_on_and_tested(role):
     people = np.repeat(np.arange(12), 7)
     faces = make_faces(np.tile(np.arange(7), 12), people)
     tested = []
-    for split, validation in baselines._split(faces, role, Baselines()):
+    for split, validation in split_role(faces, role, Baselines()):
         assert not set(people[split.train]) & set(people[split.test])
         for inner in validation:
             assert len(inner.names) == len(split.train)
@@ -120,13 +120,13 @@ def test_nobody_is_trained_on_chosen_on_and_tested(role):
 
 def test_the_test_part_takes_no_part_in_the_choice():
     faces = make_faces(np.tile(np.arange(7), 20), split=np.where(np.arange(140) % 10 == 3, "test", "train"))
-    ((split, validation),) = baselines._split(faces, "basic", Baselines())
+    ((split, validation),) = split_role(faces, "basic", Baselines())
     assert set(faces.split[split.train]) == {"train"} and len(validation.names) == len(split.train)
 
 
 def test_shape_is_normalised_by_training_faces_alone():
     faces = make_faces(np.tile(np.arange(7), 4), split=["train"] * 14 + ["test"] * 14, points=37)
-    ((split, _),) = baselines._split(faces, "basic", Baselines(validation=0.5))
+    ((split, _),) = split_role(faces, "basic", Baselines(validation=0.5))
     train, _ = baselines._describe(faces, split, "shape")
     moved = faces.landmarks_dense.copy()
     moved[split.test] *= 3
@@ -140,15 +140,15 @@ def test_shape_is_normalised_by_training_faces_alone():
 # -- what is measured -----------------------------------------------------------------------------------------------------
 
 
-def test_both_classifiers_learn_what_can_be_learned_and_the_naive_one_does_not(task, monkeypatch):
+def test_both_classifiers_learn_what_can_be_learned_and_the_naive_one_does_not(context, monkeypatch):
     faces = make_faces(np.tile(np.arange(7), 40), split=np.where(np.arange(280) % 4 == 3, "test", "train"))
-    monkeypatch.setattr(baselines, "load_faces", lambda *_: faces)
-    recipe = Baselines(C=(1e-3, 1e-2)).as_arguments()
-    svm, lda = baselines.measure_descriptor(task, "basic", "Gabor", recipe)
+    monkeypatch.setattr(baselines, "load_column", lambda *_: faces)
+    recipe = Baselines(C=(1e-3, 1e-2))
+    svm, lda = baselines.measure_descriptor(context, "basic", "Gabor", recipe)
     assert (svm.row, lda.row) == ("mSVM Gabor", "LDA Gabor") and len(svm.truth) == 70
     assert svm.metrics["mean diagonal"] > 0.9 and lda.metrics["mean diagonal"] > 0.9
     assert svm.series["C"][0] in (1e-3, 1e-2) and not lda.series
-    (naive,) = baselines.measure_naive(task, "basic", recipe)
+    (naive,) = baselines.measure_naive(context, "basic", recipe)
     assert naive.row == "naive Gabor" and naive.metrics["mean diagonal"] < 0.5
 
 
@@ -156,14 +156,14 @@ def test_both_classifiers_learn_what_can_be_learned_and_the_naive_one_does_not(t
 def smoke(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "load_role", cache(load_role))  # each of 18 runs reads its faces anew, else
+        patch.setattr("fer_utils.experiments.context.load_role", cache(load_role))  # each of 18 runs reads its faces anew, else
         run_experiment(ID, "smoke", "facsynth", data=folder, seeds=1)
     return folder
 
 
 def test_the_whole_table_runs(smoke):
     ledger = Ledger(ID, "smoke", "facsynth", smoke)
-    found = {(outcome["row"], outcome["faces"]) for run in ledger.runs for outcome in run["outcomes"]}
+    found = {(score["row"], score["faces"]) for run in ledger.runs for score in run["outcomes"]}
     assert found == {(row, role) for row in ROWS for role in ("basic", "compound", "lab", "lab-small")} | {
         ("naive Gabor", "basic"), ("naive Gabor", "compound"),
     }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fer_utils.datasets.base import FaceDataset
-from fer_utils.experiments import Ledger, Setup, Task, compare_with_paper, find_experiment, judge_claim, load_role, registry, run_experiment
+from fer_utils.experiments import Ledger, RunContext, Setup, compare_with_paper, find_experiment, judge_claim, load_role, run_experiment
 from fer_utils.experiments.published import load_published
 from fer_utils.experiments.recipe import Profile
 from fer_utils.labels import BASIC
@@ -30,8 +30,8 @@ def make_faces(labels, people=None, split="none", classes=SIX, name="toy", shade
 
 
 @pytest.fixture
-def task(tmp_path):
-    return Task(ID, Profile.SMOKE, "facsynth", 0, tmp_path)
+def context(tmp_path):
+    return RunContext(ID, Profile.SMOKE, "facsynth", 0, tmp_path)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def databases(monkeypatch):
     lab = make_faces(np.tile(np.arange(6), 10), people=np.repeat(np.arange(12), 5))
     person = np.arange(240) % 24
     wild = make_faces(np.tile(np.arange(6), 40), people=100 + person, split=np.where(person < 16, "train", "test"))
-    monkeypatch.setattr(cross_database, "load_six", lambda task, role, recipe, dataset=None: lab if role == "lab" else wild)
+    monkeypatch.setattr(cross_database, "load_six", lambda context, role, recipe, dataset=None: lab if role == "lab" else wild)
     return lab, wild
 
 
@@ -83,9 +83,9 @@ def test_a_rare_class_is_taken_whole():
     assert faces.subset(draw_balanced(faces, 0)).class_counts() == {**LAB_COUNTS, "fear": 7}
 
 
-def test_labels_mean_the_same_emotion_on_both_sides(task):
+def test_labels_mean_the_same_emotion_on_both_sides(context):
     recipe = CrossDatabase()
-    lab, wild = load_six(task, "lab", recipe), load_six(task, "basic", recipe)
+    lab, wild = load_six(context, "lab", recipe), load_six(context, "basic", recipe)
     assert lab.classes == wild.classes == SIX == BASIC[:6]
     assert lab.class_counts() == LAB_COUNTS
     for faces in (lab, wild):
@@ -93,33 +93,33 @@ def test_labels_mean_the_same_emotion_on_both_sides(task):
     assert not set(lab.truth["identity"]) & set(wild.truth["identity"])
 
 
-def test_a_missing_emotion_is_named(task, monkeypatch):
+def test_a_missing_emotion_is_named(context, monkeypatch):
     faces = make_faces([0, 1, 2, 3, 4], classes=BASIC)
-    monkeypatch.setattr(Task, "load", lambda *_, **__: faces)
+    monkeypatch.setattr(RunContext, "load_faces", lambda *_, **__: faces)
     with pytest.raises(ValueError, match="toy shows no anger; expected faces of surprise"):
-        load_six(task, "basic", CrossDatabase())
+        load_six(context, "basic", CrossDatabase())
 
 
-def test_what_can_be_learned_crosses(task, databases):
+def test_what_can_be_learned_crosses(context, databases):
     lab, wild = databases
-    recipe = CrossDatabase(C=(1.0, 8.0), gamma=(2**-7,)).as_arguments()
-    across, within = measure_lab(task, recipe)
-    assert (across.row, across.faces, len(across.truth)) == (ROW, "basic", len(wild))
-    assert (within.row, within.faces, len(within.truth)) == (f"{ROW} within", "lab", len(lab))
+    recipe = CrossDatabase(C=(1.0, 8.0), gamma=(2**-7,))
+    across, within = measure_lab(context, recipe)
+    assert (across.row, across.role, len(across.truth)) == (ROW, "basic", len(wild))
+    assert (within.row, within.role, len(within.truth)) == (f"{ROW} within", "lab", len(lab))
     assert across.metrics["mean diagonal"] > 0.9 and within.metrics["mean diagonal"] > 0.9
     assert across.series["C"][0] in (1.0, 8.0) and len(within.series["gamma"]) == 5
-    across, within = measure_wild(task, recipe)
-    assert (across.row, across.faces, within.faces) == (ROW, "lab", "basic")
+    across, within = measure_wild(context, recipe)
+    assert (across.row, across.role, within.faces) == (ROW, "lab", "basic")
     assert across.metrics["mean diagonal"] > 0.9 and within.metrics["mean diagonal"] > 0.9
     np.testing.assert_array_equal(within.truth, wild.test.labels)
 
 
-def test_wild_test_people_are_neither_trained_nor_chosen_on(task, databases, monkeypatch):
+def test_wild_test_people_are_neither_trained_nor_chosen_on(context, databases, monkeypatch):
     _, wild = databases
     seen = []
     real = cross_database._train
     monkeypatch.setattr(cross_database, "_train", lambda X, faces, recipe: seen.append(faces) or real(X, faces, recipe))
-    measure_wild(task, CrossDatabase(C=(1.0,), gamma=(2**-7,)).as_arguments())
+    measure_wild(context, CrossDatabase(C=(1.0,), gamma=(2**-7,)))
     assert not set(seen[0].identities) & set(wild.test.identities)
     assert {len(set(seen[0].identities[s.train]) & set(seen[0].identities[s.test])) for s in cross_database._folds(seen[0], 5)} == {0}
 
@@ -134,7 +134,7 @@ def test_folds_are_as_many_as_the_rarest_class_allows():
 def smoke(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "load_role", cache(load_role))
+        patch.setattr("fer_utils.experiments.context.load_role", cache(load_role))
         patch.setattr(cross_database, "load_role", cache(load_role))
         run_experiment(ID, "smoke", "facsynth", data=folder, seeds=1)
     return folder
@@ -142,7 +142,7 @@ def smoke(tmp_path_factory):
 
 def test_both_directions_run_and_the_claims_are_judged(smoke):
     ledger = Ledger(ID, "smoke", "facsynth", smoke)
-    found = {(outcome["row"], outcome["faces"]) for run in ledger.runs for outcome in run["outcomes"]}
+    found = {(score["row"], score["faces"]) for run in ledger.runs for score in run["outcomes"]}
     assert found == {(ROW, "lab"), (ROW, "basic"), (f"{ROW} within", "lab"), (f"{ROW} within", "basic")}
     table = compare_with_paper(ID, "smoke", "facsynth", smoke)
     assert table.loc[table["paper"].notna(), "ours"].notna().all() and table["paper"].dropna().tolist() == [62, 39]

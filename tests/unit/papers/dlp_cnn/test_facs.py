@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
 from fer_utils.datasets.base import FaceDataset
-from fer_utils.experiments import Setup, judge_claim, load_role, registry, run_experiment, summarise_ledger
+from fer_utils.experiments import Setup, judge_claim, load_role, run_experiment, summarise_ledger
 from fer_utils.experiments.published import load_published
 from fer_utils.experiments.recipe import Profile
 from fer_utils.papers.dlp_cnn import facs
@@ -126,17 +126,17 @@ def test_other_faces_are_refused(what):
 def smoke(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "load_role", cache(load_role))
+        patch.setattr("fer_utils.experiments.context.load_role", cache(load_role))
         run_experiment(ID, "smoke", "facsynth", data=folder, seeds=2)
     return folder
 
 
 def test_the_table_runs_and_the_claim_is_judged(smoke):
-    found = summarise_ledger(ID, "smoke", "facsynth", smoke).set_index(["row", "faces", "metric"])["value"]
+    found = summarise_ledger(ID, "smoke", "facsynth", smoke).set_index(["row", "role", "metric"])["value"]
     assert found["two coders", "basic", "images"] == found["two coders", "lab", "images"] == 309
-    for faces in ("basic", "lab"):
-        assert 0 < found["two coders", faces, "kappa"] < 1
-        shares = [found[emotion, faces, f"AU{unit}"] for emotion in SIX for unit in UNITS]
+    for role in ("basic", "lab"):
+        assert 0 < found["two coders", role, "kappa"] < 1
+        shares = [found[emotion, role, f"AU{unit}"] for emotion in SIX for unit in UNITS]
         assert min(shares) >= 0 and max(shares) <= 1
     assert found["happiness", "lab", "AU12"] > 0.9 > 0.2 > found["happiness", "lab", "AU4"]
     assert judge_claim("dlp-cnn/units-more-diverse", "smoke", "facsynth", smoke).word != "not attempted"

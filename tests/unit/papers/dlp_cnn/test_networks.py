@@ -11,20 +11,21 @@ from typer.testing import CliRunner
 from fer_utils.cli import app
 from fer_utils.datasets.base import FaceDataset
 from fer_utils.errors import DataError
-from fer_utils.experiments import find_experiment, read_ledger, run_experiments
+from fer_utils.experiments import RunContext, find_experiment, read_ledger, run_experiments
 from fer_utils.experiments.published import load_published
 from fer_utils.experiments.recipe import Profile
-from fer_utils.experiments.registry import Task
+from fer_utils.files import package_data
 from fer_utils.labels import BASIC
 from fer_utils.losses import LocalityPreservingLoss
 from fer_utils.papers.dlp_cnn import networks, tables
 from fer_utils.papers.dlp_cnn.figures import correlate_intensity
-from fer_utils.papers.dlp_cnn.networks import METHODS, Trace, build_network, name_file, read_trace, train_network
+from fer_utils.papers.dlp_cnn.networks import METHODS, Trace, build_network, load_trace, save_trace, train_network
 from fer_utils.papers.dlp_cnn.recipe import DLPCNN
 from fer_utils.papers.dlp_cnn.tables import average_pieces
 from fer_utils.training import fit, load_checkpoint, predict
 
 IDS = [f"dlp-cnn/{item}" for item in ("table-6", "table-7", "table-8", "table-9", "section-5-c", "figure-8", "figure-9", "figure-10")]
+CHECKPOINTS = package_data() / "checkpoints/book"
 TINY = DLPCNN(
     input_size=24, width=0.05, vgg_depth=11, iterations=7, milestones=(4, 6), watch_every=2, trial_iterations=1, batch_size=8, neighbours=3
 )
@@ -38,9 +39,9 @@ def faces(count=42, seed=0, size=26):
     return FaceDataset("toy", images, labels, BASIC, names, split, identities=np.arange(count))
 
 
-def task(folder):
+def make_context(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    return Task("dlp-cnn/table-6", Profile.SMOKE, "facsynth", 0, folder, data=str(folder))
+    return RunContext("dlp-cnn/table-6", Profile.SMOKE, "facsynth", 0, folder, data=str(folder))
 
 
 # -- plans ----------------------------------------------------------------------------------------------------------------
@@ -80,7 +81,7 @@ def test_networks_of_one_architecture_start_alike_and_do_not_end_alike(tmp_path)
     start = [build_network(method, TINY, 3).state_dict() for method in ("baseDCNN", "center loss", "DLP-CNN")]
     assert all(torch.equal(start[0][key], other[key]) for other in start[1:] for key in other)
     assert not torch.equal(start[0]["classifier.weight"], build_network("DLP-CNN", TINY, 4).state_dict()["classifier.weight"])
-    ends = [train_network(task(tmp_path / str(i)), faces(), method, TINY)[1].losses for i, method in enumerate(METHODS)]
+    ends = [train_network(make_context(tmp_path / str(i)), faces(), method, TINY)[1].losses for i, method in enumerate(METHODS)]
     assert len({losses.tobytes() for losses in ends}) == len(METHODS)
     with pytest.raises(ValueError, match=r"unknown method 'softmax'; expected one of baseDCNN, center loss, DLP-CNN"):
         build_network("softmax", TINY, 0)
@@ -90,10 +91,10 @@ def test_lambda_and_k_reach_the_loss(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(networks, "LocalityPreservingLoss", lambda k, **options: made.append(k) or LocalityPreservingLoss(k, **options))
     runs = [
-        train_network(task(tmp_path / f"{weight} {k}"), faces(), "DLP-CNN", TINY, weight=weight, neighbours=k)[1].losses
+        train_network(make_context(tmp_path / f"{weight} {k}"), faces(), "DLP-CNN", TINY, weight=weight, neighbours=k)[1].losses
         for weight, k in ((0.003, 3), (0.5, 3), (0.5, 1), (0.0, 3))
     ]
-    soft = train_network(task(tmp_path / "soft"), faces(), "baseDCNN", TINY)[1].losses
+    soft = train_network(make_context(tmp_path / "soft"), faces(), "baseDCNN", TINY)[1].losses
     assert made == [3, 3, 1, 3]
     assert len({losses.tobytes() for losses in runs}) == 4
     np.testing.assert_array_equal(runs[3], soft)
@@ -101,7 +102,7 @@ def test_lambda_and_k_reach_the_loss(tmp_path, monkeypatch):
 
 def test_watching_the_test_faces_changes_nothing(tmp_path):
     seldom, often = (
-        train_network(task(tmp_path / str(every)), faces(), "DLP-CNN", replace(TINY, watch_every=every))
+        train_network(make_context(tmp_path / str(every)), faces(), "DLP-CNN", replace(TINY, watch_every=every))
         for every in (100, 1)
     )
     assert (seldom[1].wrong.shape, often[1].wrong.shape) == ((1, 14), (7, 14))
@@ -111,7 +112,7 @@ def test_watching_the_test_faces_changes_nothing(tmp_path):
 
 
 def test_a_killed_training_goes_on_with_its_curve(tmp_path, monkeypatch):
-    whole, kept = train_network(task(tmp_path / "whole"), faces(), "DLP-CNN", TINY)
+    whole, kept = train_network(make_context(tmp_path / "whole"), faces(), "DLP-CNN", TINY)
     real, calls = networks._Watched.forward, []
     monkeypatch.setattr(networks, "fit", lambda *args, **options: fit(*args, checkpoint_seconds=0, **options))
 
@@ -123,8 +124,8 @@ def test_a_killed_training_goes_on_with_its_curve(tmp_path, monkeypatch):
 
     monkeypatch.setattr(networks._Watched, "forward", stop)
     with pytest.raises(KeyboardInterrupt):
-        train_network(task(tmp_path / "cut"), faces(), "DLP-CNN", TINY)
-    model, trace = train_network(task(tmp_path / "cut"), faces(), "DLP-CNN", TINY)
+        train_network(make_context(tmp_path / "cut"), faces(), "DLP-CNN", TINY)
+    model, trace = train_network(make_context(tmp_path / "cut"), faces(), "DLP-CNN", TINY)
     assert len(calls) == 6 + 2  # five steps were kept; the sixth, cut off, and the seventh are done now
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in whole.state_dict().items())
     np.testing.assert_array_equal(trace.wrong, kept.wrong)
@@ -137,7 +138,7 @@ def test_training_does_not_see_the_test_part(tmp_path):
     images = np.array(second.images)
     images[test] = 255 - images[test]
     second = second.replace(images=images)
-    ends = [train_network(task(tmp_path / str(i)), one, "DLP-CNN", TINY)[0].state_dict() for i, one in enumerate((first, second))]
+    ends = [train_network(make_context(tmp_path / str(i)), one, "DLP-CNN", TINY)[0].state_dict() for i, one in enumerate((first, second))]
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 
 
@@ -148,19 +149,36 @@ def test_a_trace_is_read_as_it_was_written(tmp_path):
     rng = np.random.default_rng(0)
     guesses = {"mSVM basic": np.arange(3, dtype=np.int8)}
     trace = Trace(rng.integers(0, 7, 21).astype(np.int8), rng.random(9, np.float32), rng.random((5, 21)) < 0.5, guesses)
-    here = task(tmp_path)
-    path = put(tmp_path / "checkpoints/smoke/facsynth/dlp-cnn/table-6", name_file("center loss", 0, "npz"), trace.pack())
-    assert path.name == "center-loss-0.npz"
-    found = read_trace(here, "dlp-cnn/table-6", path.name)
+    here = make_context(tmp_path)
+    save_trace(here, "center loss", trace)
+    ((name, content),) = here.files.items()
+    assert name == "center-loss-0.npz"
+    path = put(tmp_path / "checkpoints/smoke/facsynth/dlp-cnn/table-6", name, content)
+    found = load_trace(here, "dlp-cnn/table-6", "center loss")
     np.testing.assert_array_equal(found.guess, trace.guess)
     np.testing.assert_array_equal(found.wrong, trace.wrong)
     np.testing.assert_array_equal(found.guesses["mSVM basic"], [0, 1, 2])
     np.testing.assert_allclose(found.losses, trace.losses, rtol=1e-3)
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DataError, match=r"center-loss-0\.npz.*cannot be read.*a trace of a training"):
-        read_trace(here, "dlp-cnn/table-6", path.name)
+    path.write_bytes(content[:200])
+    with pytest.raises(DataError, match=r"center-loss-0\.npz.*cannot be read.*the arrays guess, losses, wrong"):
+        load_trace(here, "dlp-cnn/table-6", "center loss")
     with pytest.raises(DataError, match=r"not found.*ferbook reproduce dlp-cnn/table-6"):
-        read_trace(here, "dlp-cnn/table-6", "DLP-CNN-0.npz")
+        load_trace(here, "dlp-cnn/table-6", "DLP-CNN")
+
+
+@pytest.mark.parametrize("path", sorted(CHECKPOINTS.glob("*/dlp-cnn/*/*")), ids=lambda path: "-".join(path.parts[-4:]))
+def test_kept_files_are_found_and_read(path, tmp_path):
+    """Names and contents of files stay as they are: a trace is even written again byte by byte."""
+    name, seed = path.stem.rsplit("-", 1)
+    here = RunContext("dlp-cnn/table-6", Profile.BOOK, path.parts[-4], int(seed), tmp_path)
+    id = f"dlp-cnn/{path.parent.name}"
+    if path.suffix == ".safetensors":
+        assert here.load_network(id, name.replace("center-loss", "center loss")).name == "base_dcnn"
+    else:
+        trace = load_trace(here, id, name)
+        assert trace.wrong.shape[1] == len(trace.guess) and trace.losses.shape == (DLPCNN().at("book").iterations,)
+        save_trace(here, name, trace)
+        assert here.files[path.name] == path.read_bytes()
 
 
 def test_pieces_of_a_curve():
@@ -198,7 +216,7 @@ def test_the_smoke_profile(tmp_path):
 
     def value(id, row, metric, role="basic"):
         frame = ours[f"dlp-cnn/{id}"]
-        (found,) = frame.loc[(frame["row"] == row) & (frame["metric"] == metric) & (frame["faces"] == role), "value"]
+        (found,) = frame.loc[(frame["row"] == row) & (frame["metric"] == metric) & (frame["role"] == role), "value"]
         return found
 
     assert value("table-7", "mSVM DLP-CNN", "accuracy") == value("table-6", "mSVM DLP-CNN", "accuracy")
@@ -207,7 +225,7 @@ def test_the_smoke_profile(tmp_path):
     assert value("figure-8", "k 20", "accuracy") == value("table-6", "DLP-CNN", "accuracy")
     assert value("figure-10", "DLP-CNN lambda 0.003", "accuracy") == value("table-6", "DLP-CNN", "accuracy")
     assert value("figure-10", "DLP-CNN lambda 0.03", "accuracy") == value("figure-8", "lambda 0.03", "accuracy")
-    assert set(ours["dlp-cnn/table-9"]["faces"]) == {"lab"}
+    assert set(ours["dlp-cnn/table-9"]["role"]) == {"lab"}
     assert value("section-5-c", "DLP-CNN", "step time", "") > 0
     assert -1 <= value("figure-9", "DLP-CNN", "intensity correlation fear") <= 1
     model, provenance = load_checkpoint(tmp_path / "checkpoints/smoke/facsynth/dlp-cnn/table-6/DLP-CNN-0.safetensors")
@@ -238,7 +256,7 @@ def test_a_dry_run_of_the_papers_profile(tmp_path, monkeypatch):
     assert (model.input_size, model.embedding_size, len(train), settings.steps) == (90, 2000, 35, 20)
     (run,) = json.loads((tmp_path / "data/results/paper/rafdb/dlp-cnn/table-6.json").read_text())["runs"]
     assert run["arguments"]["recipe"] == json.loads(json.dumps({**full.as_arguments(), **short}))
-    assert [(outcome["row"], len(outcome["guess"])) for outcome in run["outcomes"]] == [
+    assert [(score["row"], len(score["guess"])) for score in run["outcomes"]] == [
         ("DLP-CNN", 7), ("mSVM DLP-CNN", 7), ("LDA DLP-CNN", 7), ("mSVM DLP-CNN", 11), ("LDA DLP-CNN", 11)
     ]
     assert len(run["outcomes"][0]["series"]["test error"]) == 2
