@@ -1,6 +1,9 @@
 """stub"""
 import inspect
+
 from torch import nn
+
+
 class GatheredLoss(nn.Module):
     def __init__(self, loss):
         super().__init__(); self.loss = loss

@@ -11,21 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from ...classifiers import LDANearestNeighbour, LinearSVM
 from ...datasets.base import FaceDataset
 from ...experiments.context import RunContext
 from ...experiments.faces import limit_per_class
-from ...losses import CenterLoss, LocalityPreservingLoss
 from ...models import FaceModel, build_model
 from ...splits import Split, validation_split
-from ...training import FitSettings, fit, predict, prepare_images
+from ...training import FitSettings, WatchErrors, fit, predict, prepare_images
+from .objective import make_objective
 from .recipe import DLPCNN
 
 __all__ = [
-    "METHODS", "RIVALS", "TABLE", "Trace", "build_network", "classify_features", "load_faces", "load_trace", "make_loss", "save_trace",
+    "METHODS", "RIVALS", "TABLE", "Trace", "build_network", "classify_features", "load_faces", "load_trace", "save_trace",
     "train_network",
 ]
 
@@ -60,39 +58,6 @@ def build_network(method: str, recipe: DLPCNN, seed: int, num_classes: int = 7) 
         METHODS[method], seed=seed, num_classes=num_classes, width=recipe.width, in_channels=1, input_size=recipe.input_size,
         image_size=recipe.image_size, **options,
     )
-
-
-def make_loss(method: str, model: FaceModel, train: FaceDataset, recipe: DLPCNN, neighbours: int) -> nn.Module | None:
-    """The loss on features of a method, None for softmax alone."""
-    if method == "DLP-CNN":
-        return LocalityPreservingLoss(neighbours, train_labels=train.labels.copy(), embedding_size=model.embedding_size)
-    if method == "center loss":
-        return CenterLoss(len(train.classes), model.embedding_size, alpha=recipe.centre_rate)
-    return None
-
-
-class _Watched(nn.Module):
-    """A loss on features that also measures the test faces now and then, for Fig. 10(a); nothing is chosen by what it sees.
-
-    What it saw is in buffers, so a resumed training has the whole curve.
-    """
-
-    def __init__(self, loss: nn.Module, model: FaceModel, test: FaceDataset, every: int, iterations: int) -> None:
-        super().__init__()
-        images = prepare_images(test.images, model.in_channels, model.image_size)[:, 0].numpy()  # grey, and once for all points
-        self.loss, self.every = loss, every
-        self._watched = (model, images, test.labels)  # in a tuple, so that the model is no part of this module
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("wrong", torch.zeros((iterations - 1) // every, len(test), dtype=torch.bool))
-
-    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        """The loss of features ``[B, D]``, labels and indices ``[B]``."""
-        step = int(self.step)
-        if step and step % self.every == 0:
-            model, images, truth = self._watched
-            self.wrong[step // self.every - 1] = torch.from_numpy(predict(model, images) != truth).to(self.wrong.device)
-        self.step += 1
-        return self.loss(embeddings, labels, indices)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,17 +116,21 @@ def train_network(
     """
     seed, train, test = context.seed or 0, faces.train, faces.test
     model = build_network(method, recipe, seed, len(faces.classes))
-    loss = make_loss(method, model, train, recipe, neighbours or recipe.neighbours)
-    watched = None if loss is None else _Watched(loss, model, test, recipe.watch_every, recipe.iterations)
+    objective = make_objective(method, model, train, recipe, seed, weight=weight, neighbours=neighbours)
+    # grey and small once, for all points of the curve of Fig. 10(a)
+    images = prepare_images(test.images, model.in_channels, model.image_size)[:, 0].numpy()
+    watched = WatchErrors(images, test.labels, recipe.watch_every, recipe.iterations)
     settings = FitSettings(
         steps=recipe.iterations, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate, momentum=recipe.momentum,
         milestones=tuple(recipe.milestones), gamma=recipe.gamma, weight_decay=recipe.weight_decay,
         last_weight_decay=recipe.last_weight_decay, seed=seed, precision="float32",  # Caffe's, and the same on every machine
-        metric_weight=0.0 if watched is None else recipe.weight if weight is None else weight,
     )
-    history = fit(model, train, settings, metric_loss=watched, checkpoint=context.workdir / "training.safetensors", progress=False)
+    history = fit(
+        model, train, settings, objective=objective, hooks=[watched] if method in RIVALS else [],
+        checkpoint=context.workdir / "training.safetensors", progress=False,
+    )
     guess = predict(model, test.images)
-    seen = np.zeros((0, len(test)), bool) if watched is None else watched.wrong.cpu().numpy()
+    seen = watched.wrong.numpy() if method in RIVALS else np.zeros((0, len(test)), bool)
     wrong = np.concatenate([seen, (guess != test.labels)[None]])
     return model, Trace(guess.astype(np.int8), history.losses, wrong, {})
 

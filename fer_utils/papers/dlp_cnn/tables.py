@@ -19,10 +19,10 @@ from .networks import (
     classify_features,
     load_faces,
     load_trace,
-    make_loss,
     save_trace,
     train_network,
 )
+from .objective import make_objective
 from .protocol import BY_PEOPLE, split_role
 from .recipe import DLPCNN
 
@@ -187,11 +187,9 @@ def measure_time(context: RunContext, recipe: DLPCNN) -> list[Score]:
     for trial in range(recipe.trials + 1):
         for method in RIVALS:
             model = build_network(method, recipe, 0, len(train.classes))
-            loss = make_loss(method, model, train, recipe, recipe.neighbours)
-            options = FitSettings(
-                steps=recipe.trial_iterations, batch_size=recipe.batch_size, metric_weight=recipe.weight, precision="float32"
-            )
-            seconds = fit(model, train, options, metric_loss=loss, progress=False).seconds
+            objective = make_objective(method, model, train, recipe, trial)
+            options = FitSettings(steps=recipe.trial_iterations, batch_size=recipe.batch_size, precision="float32")
+            seconds = fit(model, train, options, objective=objective, progress=False).seconds
             if trial:  # the first is to warm up
                 times[method].append(1000 * seconds / recipe.trial_iterations)
     scores = []
