@@ -21,7 +21,7 @@ from ...datasets.base import FaceDataset
 from ...errors import DataError
 from ...experiments.faces import take_first
 from ...experiments.registry import Task
-from ...losses import CenterLoss, LocalityPreservingLoss
+from ...losses import CenterLoss, FeatureBank, LocalityPreservingLoss
 from ...models import FaceModel, build_model
 from ...splits import Split, validation_split
 from ...training import FitSettings, fit, load_checkpoint, predict, prepare_images, save_checkpoint
@@ -68,7 +68,7 @@ def build_network(method: str, recipe: DLPCNN, seed: int, num_classes: int = 7) 
 def make_loss(method: str, model: FaceModel, train: FaceDataset, recipe: DLPCNN, neighbours: int) -> nn.Module | None:
     """The loss on features of a method, None for softmax alone."""
     if method == "DLP-CNN":
-        return LocalityPreservingLoss(neighbours, train_labels=train.labels.copy(), embedding_size=model.embedding_size)
+        return LocalityPreservingLoss(neighbours, bank=FeatureBank(train.labels, model.embedding_size))
     if method == "center loss":
         return CenterLoss(len(train.classes), model.embedding_size, alpha=recipe.centre_rate)
     return None
