@@ -1,18 +1,18 @@
-"""What the losses share: one call, one way of keeping class centres, one way of keeping processes in step.
+"""What the losses share: one call, one way of keeping class centres, one way of checking values.
 
-A loss is called ``loss(embeddings, labels)``, as in pytorch-metric-learning, and gives a scalar. Everything is computed in float32 even
-under autocast (float64 if the embeddings are), and the gradient comes back in the type of the embeddings.
+A loss is called ``loss(embeddings, labels)``, as in pytorch-metric-learning, and gives a scalar: a function of this batch and of what the
+loss has kept. Everything is computed in float32 even under autocast (float64 if the embeddings are), and the gradient comes back in the
+type of the embeddings. Of several processes a loss knows nothing; see :class:`~fer_utils.losses.gathered.GatheredLoss`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
-from torch import distributed, nn
-from torch.nn.functional import one_hot
+from torch import nn
 
-__all__ = ["EmbeddingLoss", "LossWithCentres", "choose", "choose_rule", "gather_rows", "process_count"]
+__all__ = ["EmbeddingLoss", "LossWithCentres", "check_range", "check_that", "choose", "choose_rule", "reads_values"]
 
 
 def choose(argument: str, value: str, options: tuple[str, ...]) -> str:
@@ -29,43 +29,29 @@ def choose_rule(centre_rule: str, update: str) -> str:
     return centre_rule
 
 
-# -- several processes ----------------------------------------------------------------------------------------------------
+# -- values of tensors ----------------------------------------------------------------------------------------------------
 
 
-def process_count() -> int:
-    """How many processes train together; 1 without :mod:`torch.distributed`."""
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+def reads_values(tensor: torch.Tensor) -> bool:
+    """Whether Python may look at the values: on a GPU it would have to wait until all work queued there is done, at every step."""
+    return tensor.device.type == "cpu"
 
 
-def gather_rows(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The rows of all processes, in the order of the processes, which need not have equally many; the same everywhere."""
-    if process_count() == 1:
-        return tensors
-    counts = [torch.zeros(1, dtype=torch.int64, device=tensors[0].device) for _ in range(process_count())]
-    distributed.all_gather(counts, torch.full_like(counts[0], len(tensors[0])))
-    sizes = torch.cat(counts).tolist()
-    gathered = []
-    for tensor in tensors:
-        padded = tensor.new_zeros((max(sizes), *tensor.shape[1:]))
-        padded[: len(tensor)] = tensor
-        parts = [torch.empty_like(padded) for _ in sizes]
-        distributed.all_gather(parts, padded)
-        gathered.append(torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)]))
-    return tuple(gathered)
+def check_that(condition: torch.Tensor, expected: str, found: Callable[[], str] | None = None) -> None:
+    """Raise ``ValueError`` unless ``condition``, bool ``[]``, holds: what was ``expected``, and what was ``found``.
+
+    On a GPU it is checked there, without waiting for it: the program ends some steps later.
+    """
+    if not reads_values(condition):
+        torch._assert_async(condition, expected)
+    elif not condition:
+        raise ValueError(expected if found is None else f"{expected}, got {found()}")
 
 
-class _AverageGradient(torch.autograd.Function):
-    """The identity; backwards, the mean of the processes' gradients, as DistributedDataParallel forms it."""
-
-    @staticmethod
-    def forward(ctx: Any, centres: torch.Tensor) -> torch.Tensor:
-        return centres.view_as(centres)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        gradient = gradient.contiguous().clone()
-        distributed.all_reduce(gradient)
-        return gradient / process_count()
+def check_range(name: str, values: torch.Tensor, count: int) -> None:
+    """Raise ``ValueError`` unless all ``values``, integers, are 0 to ``count - 1``."""
+    inside = ((values >= 0) & (values < count)).all()
+    check_that(inside, f"{name} must be 0 to {count - 1}", lambda: f"{int(values.min())} to {int(values.max())}")
 
 
 # -- base classes ---------------------------------------------------------------------------------------------------------
@@ -78,7 +64,15 @@ class EmbeddingLoss(nn.Module):
     ----------
     reduction : {"mean", "sum"}
         Over the batch.
+
+    Attributes
+    ----------
+    needs_whole_batch : bool
+        Whether the loss of a batch is more than the mean of its parts', as it is where samples meet each other or move a state. Where
+        several processes share a batch, :class:`~fer_utils.losses.gathered.GatheredLoss` then gathers it.
     """
+
+    needs_whole_batch = True
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
@@ -167,7 +161,6 @@ class LossWithCentres(EmbeddingLoss):
             self.centres = nn.Parameter(centres)
         else:
             self.register_buffer("centres", centres)
-        self._same_start = False
 
     def extra_repr(self) -> str:
         """Sizes and options, for ``print``."""
@@ -179,23 +172,16 @@ class LossWithCentres(EmbeddingLoss):
         count, size = self.centres.shape
         if embeddings.shape[1] != size:
             raise ValueError(f"embeddings must have the centres' {size} dimensions, got {embeddings.shape[1]}")
-        low, high = torch.stack(labels.aminmax()).tolist()
-        if low < 0 or high >= count:
-            raise ValueError(f"labels must be 0 to {count - 1}, got {low} to {high}")
+        check_range("labels", labels, count)
         return labels
 
     def _loss(self, embeddings: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor | None) -> torch.Tensor:
-        learns = self.training and torch.is_grad_enabled()
-        if learns and process_count() > 1 and not self._same_start:
-            distributed.broadcast(self.centres.data, 0)
-            self._same_start = True
         if self.update == "gradient":
-            centres = self.centres.to(embeddings.dtype)
-            return self._value(embeddings, labels, _AverageGradient.apply(centres) if process_count() > 1 else centres)
+            return self._value(embeddings, labels, self.centres.to(embeddings.dtype))
         # A copy: the graph may keep what the next lines change in place.
         centres = self.centres.to(embeddings.dtype, copy=True)
         loss = self._value(embeddings, labels, centres)
-        if learns:
+        if self.training and torch.is_grad_enabled():
             step = self._centre_step(embeddings.detach(), labels, centres)
             self.centres.sub_(step.to(self.centres.dtype), alpha=self.alpha)
         return loss
@@ -209,14 +195,13 @@ class LossWithCentres(EmbeddingLoss):
     def _pull(
         self, embeddings: torch.Tensor, classes: torch.Tensor, centres: torch.Tensor, which: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """``sum_i [classes_i = j] (c_j - e_i) / (1 + sum_i [classes_i = j])`` over the samples ``which`` (bool) of all processes.
+        """``sum_i [classes_i = j] (c_j - e_i) / (1 + sum_i [classes_i = j])`` over the samples ``which`` (bool ``[B]``), all by default.
 
         Samples that are not finite, as a gradient scaler meets them now and then, do not count: they would stay in a centre for ever.
         """
-        counted = embeddings.isfinite().all(1) & (True if which is None else which)
-        values = torch.cat([embeddings, embeddings.new_ones(len(embeddings), 1)], 1).where(counted[:, None], 0)
-        sums = one_hot(classes, len(centres)).to(values.dtype).T @ values
-        if process_count() > 1:
-            distributed.all_reduce(sums)
-        counts = sums[:, -1:]
-        return (counts * centres - sums[:, :-1]) / (1 + counts)
+        counted = embeddings.isfinite().all(1) & (True if which is None else which)  # [B]
+        members = (classes[:, None] == torch.arange(len(centres), device=classes.device)) & counted[:, None]  # [B, K]
+        members = members.to(embeddings.dtype)
+        counts = members.sum(0)[:, None]  # [K, 1]
+        sums = members.T @ embeddings.where(counted[:, None], 0)  # [K, D]
+        return (counts * centres - sums) / (1 + counts)

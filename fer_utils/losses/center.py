@@ -30,8 +30,7 @@ class CenterLoss(LossWithCentres):
 
     Notes
     -----
-    A class absent from the batch keeps its centre. In several processes the sums run over all of them, so that every process holds the
-    same centres, those of one process with the whole batch.
+    A class absent from the batch keeps its centre.
     """
 
     def __init__(

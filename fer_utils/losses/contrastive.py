@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import pdist
 
-from .base import EmbeddingLoss, choose
+from .base import EmbeddingLoss, check_range, choose
 
 __all__ = ["ContrastiveLoss"]
 
@@ -29,9 +29,9 @@ class ContrastiveLoss(EmbeddingLoss):
 
     Notes
     -----
-    Pairs are formed within a process. A miner's pairs are taken as they come; one that comes twice counts twice. A batch without a pair
-    has loss 0. Two samples of different classes at the same place have no direction to part in: their loss is ``margin^2 / 2``, their
-    gradient 0.
+    A miner's pairs are taken as they come; one that comes twice counts twice. A batch without a pair has loss 0. Two samples of different
+    classes at the same place have no direction to part in: their loss is ``margin^2 / 2``, their gradient 0. Where processes share a batch,
+    ``"halves"`` are those of a process's own share.
     """
 
     def __init__(self, *, margin: float = 10.0, pairs: str = "all", reduction: str = "mean") -> None:
@@ -40,6 +40,7 @@ class ContrastiveLoss(EmbeddingLoss):
             raise ValueError(f"margin must be positive, got {margin}")
         self.margin = margin
         self.pairs = choose("pairs", pairs, ("all", "halves"))
+        self.needs_whole_batch = pairs == "all"  # halves lie within a process's share of the batch
 
     def extra_repr(self) -> str:
         """Options, for ``print``."""
@@ -125,6 +126,5 @@ def _read_pairs(indices: tuple[torch.Tensor, ...], distances: torch.Tensor) -> t
     anchors, positives, others, negatives = indices if len(indices) == 4 else (*indices[:2], indices[0], indices[2])
     rows, columns = (torch.cat(ends).to(distances.device, torch.int64) for ends in ((anchors, others), (positives, negatives)))
     for name, places, count in (("anchors", rows, distances.shape[0]), ("positives and negatives", columns, distances.shape[1])):
-        if len(places) and (places.min() < 0 or places.max() >= count):
-            raise ValueError(f"a miner's {name} must be 0 to {count - 1}, got {int(places.min())} to {int(places.max())}")
+        check_range(f"a miner's {name}", places, count)
     return rows, columns, torch.arange(len(rows), device=rows.device) < len(anchors)

@@ -62,7 +62,7 @@ class IslandLoss(CenterLoss):
         norms = vector_norm(centres, dim=1, keepdim=True)
         units = torch.where(norms > _NO_LENGTH, centres / norms.clamp_min(_NO_LENGTH), 0)
         others = ~torch.eye(len(centres), dtype=torch.bool, device=centres.device)
-        return self.lambda1 * share * (units @ units.T + 1)[others].sum()
+        return self.lambda1 * share * (units @ units.T + 1).where(others, 0).sum()
 
     def _value(self, embeddings: torch.Tensor, labels: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
         return super()._value(embeddings, labels, centres) + self._between(centres)

@@ -1,4 +1,4 @@
-"""What all losses promise: one call, gradients, precision, odd batches, state, several processes."""
+"""What all losses promise: one call, gradients, precision, odd batches, state, and no waiting for a GPU."""
 
 from __future__ import annotations
 
@@ -8,10 +8,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from fer_utils.losses import CenterLoss, ContrastiveLoss, IslandLoss, IsletsLoss, LocalityPreservingLoss, TripletCenterLoss
+from fer_utils.losses import (
+    CenterLoss,
+    ContrastiveLoss,
+    FeatureBank,
+    IslandLoss,
+    IsletsLoss,
+    LocalityPreservingLoss,
+    TripletCenterLoss,
+)
+from fer_utils.losses import bank as bank_module
+from fer_utils.losses import base as base_module
 from fer_utils.losses.base import EmbeddingLoss, LossWithCentres
 
 CLASSES, SIZE, BATCH = 4, 6, 10
@@ -33,9 +44,9 @@ def make(name: str, **options: object) -> EmbeddingLoss:
         return ContrastiveLoss(margin=3.0, **options)
     if name == "batch":
         return LocalityPreservingLoss(2, **options)
-    loss = LocalityPreservingLoss(3, train_labels=TRAIN_LABELS, embedding_size=SIZE, **options)
-    loss.update_bank(torch.randn(24, SIZE), torch.arange(24))
-    return loss
+    bank = FeatureBank(TRAIN_LABELS, SIZE)
+    bank.update(torch.randn(24, SIZE), torch.arange(24))
+    return LocalityPreservingLoss(3, bank=bank, **options)
 
 
 def sample(seed: int = 0, count: int = BATCH, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -185,7 +196,8 @@ def test_what_is_not_finite_stays_out(name: str) -> None:
     loss, other = make(name), make(name)
     assert not call(name, loss, embeddings, labels, indices).isfinite(), "the loss does show it"
     call(name, other, embeddings[2:], labels[2:], indices[2:])
-    torch.testing.assert_close(loss.state_dict(), other.state_dict())
+    kept, expected = ({key: value for key, value in each.state_dict().items() if key != "bank.counts"} for each in (loss, other))
+    torch.testing.assert_close(kept, expected)
 
 
 # -- odd batches ----------------------------------------------------------------------------------------------------------
@@ -274,16 +286,15 @@ def test_state_continues_where_it_was_saved(name: str, tmp_path: Path) -> None:
         for seed in batches:
             call(name, loss, *sample(seed))
 
-    options = {"refresh": 2, "bank_dtype": torch.float16} if name == "bank" else {}
-    whole, first = make(name, **options), make(name, **options)
+    whole, first = make(name), make(name)
     train(whole, range(7))
     train(first, range(4))
     torch.save(first.state_dict(), tmp_path / "state.pt")
-    resumed = make(name, **options)
+    resumed = make(name)
     for tensor in resumed.state_dict().values():
         tensor.fill_(1)
     if name == "bank":
-        resumed.train_labels.copy_(TRAIN_LABELS)
+        resumed.bank.train_labels.copy_(TRAIN_LABELS)
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     train(resumed, range(4, 7))
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
@@ -313,45 +324,76 @@ def test_the_optimiser_can_move_the_centres() -> None:
     torch.testing.assert_close(ruled.centres, means, rtol=0, atol=1e-5)
 
 
-# -- several processes ----------------------------------------------------------------------------------------------------
+# -- a GPU, without one ----------------------------------------------------------------------------------------------------
 
-#: Rows of each step's batch that go to the first of two processes; uneven for the bank, which gathers rows.
-SHARE = {"bank": 7}
-STATEFUL = [*((n, {"update": u}) for n in WITH_CENTRES for u in ("alpha", "gradient")), ("bank", {}), ("bank", {"refresh": 3})]
+#: Operations after which Python knows a value or a shape that depends on values: on a GPU it waits for them.
+WAITING = {
+    "_local_scalar_dense", "_unique2", "bincount", "equal", "is_nonzero", "item", "masked_select", "nonzero", "repeat_interleave",
+    "unique_consecutive", "unique_dim",
+}  # fmt: skip
 
 
-def train_part(name: str, options: dict[str, object], parts: slice, seed: int) -> dict[str, torch.Tensor]:
-    """Four steps on a part of each batch, each process with first centres of its own."""
-    loss = make(name, **options)
-    if name in WITH_CENTRES and seed:
-        loss.centres.data += seed
-    optimiser = torch.optim.SGD(loss.parameters(), lr=0.5) if options.get("update") == "gradient" else None
-    for step in range(4):
-        value = call(name, loss, *(tensor[parts] for tensor in sample(step)))
-        if optimiser:
-            optimiser.zero_grad()
+class NeverWaits(TorchDispatchMode):
+    """Fail at an operation that would wait for a GPU; an index of booleans looks for the true ones."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        indices = args[1] if name in ("index", "index_put", "index_put_", "_index_put_impl_") else []
+        masks = [index for index in indices if index is not None and index.dtype in (torch.bool, torch.uint8)]
+        assert name not in WAITING and not masks, f"{func} waits for a value"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values are not looked at, as where that would have to wait."""
+    for module in (base_module, bank_module):
+        monkeypatch.setattr(module, "reads_values", lambda tensor: False)
+
+
+@pytest.mark.parametrize(
+    "act", [lambda x: x[x > 0], lambda x: x.__setitem__(x > 0, 1.0), lambda x: float(x[0]), lambda x: bool(x.any()), lambda x: x.unique()]
+)
+def test_waiting_is_noticed(act: Callable) -> None:
+    with NeverWaits(), pytest.raises(AssertionError, match="waits for a value"):
+        act(torch.arange(3.0))
+
+
+@pytest.mark.parametrize("update", ["alpha", "gradient"])
+def test_a_step_never_waits_for_a_gpu(name: str, update: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the checks left to the GPU, five steps read no value and give what they give on a CPU; the bank takes new origins on the way."""
+    options = {"update": update} if name in WITH_CENTRES else {}
+    ordinary, loss = make(name, **options), make(name, **options)
+    expected = [call(name, ordinary, *sample(seed)).detach() for seed in range(5)]
+    steps = [sample(seed) for seed in range(5)]
+    for module in (base_module, bank_module):
+        monkeypatch.setattr(module, "reads_values", lambda tensor: False)
+    with NeverWaits():
+        values = [call(name, loss, *step) for step in steps]
+        for value in values:
             value.backward()
-            optimiser.step()
-    return {key: tensor.detach().clone() for key, tensor in loss.state_dict().items()}
+    torch.testing.assert_close([value.detach() for value in values], expected)
+    torch.testing.assert_close(loss.state_dict(), ordinary.state_dict())
 
 
-def work(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    states = []
-    for name, options in STATEFUL:
-        share = SHARE.get(name, BATCH // 2)
-        states.append(train_part(name, options, slice(share, None) if rank else slice(share), rank))
-    torch.save(states, folder / f"{rank}.pt")
-    distributed.destroy_process_group()
+def test_what_does_not_fit_is_noticed_on_a_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (base_module, bank_module):
+        monkeypatch.setattr(module, "reads_values", lambda tensor: False)
+    embeddings, labels, indices = sample()
+    with pytest.raises(RuntimeError, match="labels must be 0 to 3"):
+        make("center")(embeddings, labels + 1)
+    with pytest.raises(RuntimeError, match="labels must be train_labels at indices"):
+        make("bank")(embeddings, labels, indices.flip(0))
 
 
-def test_two_processes_keep_in_step(tmp_path: Path) -> None:
-    multiprocessing.spawn(work, (tmp_path,), nprocs=2)
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
-    torch.testing.assert_close(first, second, rtol=0, atol=0)
-    for (name, options), state in zip(STATEFUL, first, strict=True):
-        alone = train_part(name, options, slice(None), 0)
-        torch.testing.assert_close(state, alone, rtol=1e-5, atol=1e-5, msg=lambda text, of=(name, options): f"{of}: {text}")
-        initial = make(name, **options).state_dict()
-        assert any(not torch.equal(state[key], initial[key]) for key in state), "something was learned"
+def test_all_is_made_where_the_loss_is(name: str) -> None:
+    """On a GPU that is only pretended: its tensors have a device, a shape and a type, and no values to read."""
+    loss = make(name)
+    if isinstance(loss, IslandLoss):
+        loss.eval()  # its step takes a derivative, which needs a real GPU
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        loss.to("cuda")
+        embeddings, labels, indices = (tensor.detach().to("cuda") for tensor in sample())
+        value = call(name, loss, embeddings.requires_grad_(), labels, indices)
+        assert value.device.type == "cuda" and value.shape == ()
+        assert all(tensor.device.type == "cuda" for tensor in loss.state_dict().values())

@@ -12,14 +12,22 @@ from pytorch_metric_learning.reducers import SumReducer
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from fer_utils.losses import CenterLoss, ContrastiveLoss, IslandLoss, IsletsLoss, LocalityPreservingLoss, TripletCenterLoss
+from fer_utils.losses import (
+    CenterLoss,
+    ContrastiveLoss,
+    FeatureBank,
+    IslandLoss,
+    IsletsLoss,
+    LocalityPreservingLoss,
+    TripletCenterLoss,
+)
 
 CLASSES, SIZE, BATCH, MARGIN = 3, 4, 12, 2.0
 LOSSES = {
     "center": lambda: CenterLoss(CLASSES, SIZE),
     "center by gradient": lambda: CenterLoss(CLASSES, SIZE, update="gradient"),
     "locality": lambda: LocalityPreservingLoss(2),
-    "locality with a bank": lambda: LocalityPreservingLoss(2, train_labels=torch.arange(24) % CLASSES, embedding_size=SIZE),
+    "locality with a bank": lambda: LocalityPreservingLoss(2, bank=FeatureBank(torch.arange(24) % CLASSES, SIZE)),
     "island": lambda: IslandLoss(CLASSES, SIZE, init_std=1.0),
     "islets": lambda: IsletsLoss(CLASSES, SIZE, init_std=1.0),
     "triplet-centre": lambda: TripletCenterLoss(CLASSES, SIZE),

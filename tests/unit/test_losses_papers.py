@@ -13,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cosine_similarity
 
-from fer_utils.losses import CenterLoss, ContrastiveLoss, IslandLoss, IsletsLoss, LocalityPreservingLoss, TripletCenterLoss
+from fer_utils.losses import (
+    CenterLoss,
+    ContrastiveLoss,
+    FeatureBank,
+    IslandLoss,
+    IsletsLoss,
+    LocalityPreservingLoss,
+    TripletCenterLoss,
+)
 
 CLASSES, SIZE = 7, 5
 
@@ -121,8 +129,8 @@ def test_eq_5_leaves_out_that_a_feature_is_a_neighbour_of_others() -> None:
 def test_with_the_bank_eq_5_is_the_gradient() -> None:
     """Neighbours in the bank do not move with the batch: nothing is left out."""
     embeddings, labels = draw(60, size=8, classes=2)
-    loss = LocalityPreservingLoss(5, train_labels=labels, embedding_size=8)
-    loss.update_bank(embeddings, torch.arange(60))
+    loss = LocalityPreservingLoss(5, bank=FeatureBank(labels, 8))
+    loss.bank.update(embeddings, torch.arange(60))
     loss.eval()
     batch = torch.arange(10)
     free = (embeddings[:10] + 0.01).requires_grad_()
