@@ -22,9 +22,8 @@ from torchvision.transforms import Compose, Grayscale, RandomCrop, RandomHorizon
 
 from fer_utils.datasets.base import FaceDataset
 from fer_utils.models import FaceModel, build_model
-from fer_utils.training import FitSettings, fit, prepare_images
+from fer_utils.training import FitSettings, crop_and_flip, fit, prepare_images
 from fer_utils.training.features import has_bfloat16
-from fer_utils.training.fit import crop_and_flip
 
 COUNT, BATCH, STEPS, ROUNDS = 1024, 64, 12, 6
 IMAGE, INPUT, WIDTH = 54, 48, 0.25

@@ -37,8 +37,9 @@ def checksum_arrays(*arrays: Any) -> str:
 def describe(value: Any) -> Any:
     """Describe a value, function, module or object by its settings, in what JSON can hold.
 
-    Two functions of one name differ if their code or what they close over does; two modules if any public or private setting does, down
-    to their submodules. Parameters and buffers of a module, and what an object gives as its ``state_dict``, are state and not described.
+    Two functions of one name differ if their code or what they close over does; two modules if any public attribute does, down to their
+    submodules. Parameters, buffers and private attributes of a module, and what an object gives as its ``state_dict``, are state, and not
+    described.
     """
     return _describe(value, ())
 
@@ -69,7 +70,7 @@ def _describe(value: Any, seen: tuple[int, ...]) -> Any:
     if isinstance(value, type | types.BuiltinFunctionType | types.ModuleType):
         return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value.__name__)}"
     if isinstance(value, nn.Module):
-        settings = {key: _describe(item, seen) for key, item in vars(value).items() if key not in _TORCH}
+        settings = {key: _describe(item, seen) for key, item in vars(value).items() if key not in _TORCH and key[0] != "_"}
         return {"class": name, **settings, **{key: _describe(child, seen) for key, child in value.named_children()}}
     if is_dataclass(value):
         return {"class": name, **{item.name: _describe(getattr(value, item.name), seen) for item in fields(value)}}

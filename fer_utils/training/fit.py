@@ -98,10 +98,13 @@ class _Outputs(nn.Module):
 
 
 def _make_accelerator() -> Accelerator:
-    from accelerate import Accelerator  # slow to import, and it warns in notebooks without widgets
+    from accelerate import Accelerator, DistributedDataParallelKwargs  # slow to import, and it warns in notebooks without widgets
 
-    # Launched in several processes on a machine without GPUs, Accelerate has to be told that CPUs are meant. Precision is ours.
-    return Accelerator(cpu="LOCAL_RANK" in os.environ and not torch.cuda.is_available(), mixed_precision="no")
+    # An objective need not use all outputs. Launched in several processes on a machine without GPUs, Accelerate has to be told that CPUs
+    # are meant. Precision is ours.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    cpu = "LOCAL_RANK" in os.environ and not torch.cuda.is_available()
+    return Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[unused])
 
 
 class _Run:

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from fer_utils.augment import center_crop
 from fer_utils.datasets.base import FaceDataset
 from fer_utils.errors import DataError
-from fer_utils.losses import CenterLoss, LocalityPreservingLoss
+from fer_utils.losses import CenterLoss, FeatureBank, LocalityPreservingLoss
 from fer_utils.metrics import count_confusions
 from fer_utils.models import build_model
 from fer_utils.splits import validation_split
@@ -381,7 +381,7 @@ def test_the_books_losses_resume_too(tmp_path, stop_after, kind):
         model = make_model()
         loss = {
             "center": lambda size: CenterLoss(3, size), "center by gradient": lambda size: CenterLoss(3, size, update="gradient"),
-            "locality": lambda size: LocalityPreservingLoss(5, train_labels=faces.labels.copy(), embedding_size=size),
+            "locality": lambda size: LocalityPreservingLoss(5, bank=FeatureBank(faces.labels.copy(), size)),
         }[kind](model.embedding_size)
         before = weights(loss)
         if stop:

@@ -17,12 +17,12 @@ from fer_utils.experiments.recipe import Profile
 from fer_utils.files import package_data
 from fer_utils.labels import BASIC
 from fer_utils.losses import LocalityPreservingLoss
-from fer_utils.papers.dlp_cnn import networks, tables
+from fer_utils.papers.dlp_cnn import networks, objective, tables
 from fer_utils.papers.dlp_cnn.figures import correlate_intensity
 from fer_utils.papers.dlp_cnn.networks import METHODS, Trace, build_network, load_trace, save_trace, train_network
 from fer_utils.papers.dlp_cnn.recipe import DLPCNN
 from fer_utils.papers.dlp_cnn.tables import average_pieces
-from fer_utils.training import fit, load_checkpoint, predict
+from fer_utils.training import WatchErrors, fit, load_checkpoint, predict
 
 IDS = [f"dlp-cnn/{item}" for item in ("table-6", "table-7", "table-8", "table-9", "section-5-c", "figure-8", "figure-9", "figure-10")]
 CHECKPOINTS = package_data() / "checkpoints/book"
@@ -89,7 +89,7 @@ def test_networks_of_one_architecture_start_alike_and_do_not_end_alike(tmp_path)
 
 def test_lambda_and_k_reach_the_loss(tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(networks, "LocalityPreservingLoss", lambda k, **options: made.append(k) or LocalityPreservingLoss(k, **options))
+    monkeypatch.setattr(objective, "LocalityPreservingLoss", lambda k, **options: made.append(k) or LocalityPreservingLoss(k, **options))
     runs = [
         train_network(make_context(tmp_path / f"{weight} {k}"), faces(), "DLP-CNN", TINY, weight=weight, neighbours=k)[1].losses
         for weight, k in ((0.003, 3), (0.5, 3), (0.5, 1), (0.0, 3))
@@ -113,16 +113,16 @@ def test_watching_the_test_faces_changes_nothing(tmp_path):
 
 def test_a_killed_training_goes_on_with_its_curve(tmp_path, monkeypatch):
     whole, kept = train_network(make_context(tmp_path / "whole"), faces(), "DLP-CNN", TINY)
-    real, calls = networks._Watched.forward, []
+    real, calls = WatchErrors.after_step, []
     monkeypatch.setattr(networks, "fit", lambda *args, **options: fit(*args, checkpoint_seconds=0, **options))
 
-    def stop(self, embeddings, labels, indices):
+    def stop(self, step, model, parts):
         calls.append(1)
         if len(calls) == 6:
             raise KeyboardInterrupt
-        return real(self, embeddings, labels, indices)
+        real(self, step, model, parts)
 
-    monkeypatch.setattr(networks._Watched, "forward", stop)
+    monkeypatch.setattr(WatchErrors, "after_step", stop)
     with pytest.raises(KeyboardInterrupt):
         train_network(make_context(tmp_path / "cut"), faces(), "DLP-CNN", TINY)
     model, trace = train_network(make_context(tmp_path / "cut"), faces(), "DLP-CNN", TINY)
