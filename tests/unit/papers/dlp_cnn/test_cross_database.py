@@ -109,7 +109,7 @@ def test_what_can_be_learned_crosses(context, databases):
     assert across.metrics["mean diagonal"] > 0.9 and within.metrics["mean diagonal"] > 0.9
     assert across.series["C"][0] in (1.0, 8.0) and len(within.series["gamma"]) == 5
     across, within = measure_wild(context, recipe)
-    assert (across.row, across.role, within.faces) == (ROW, "lab", "basic")
+    assert (across.row, across.role, within.role) == (ROW, "lab", "basic")
     assert across.metrics["mean diagonal"] > 0.9 and within.metrics["mean diagonal"] > 0.9
     np.testing.assert_array_equal(within.truth, wild.test.labels)
 
