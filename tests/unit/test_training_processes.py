@@ -120,7 +120,7 @@ for kind in KINDS:
 state = PartialState()
 open(f"{out}.{{state.process_index}}", "w").write(json.dumps(dict(count=state.num_processes, results=results)))
 """
-SHARED = {"steps": 15, "batch_size": 16, "milestones": (10,), "precision": "float32"}
+SHARED = {"steps": 40, "batch_size": 16, "milestones": (30,), "precision": "float32", "learning_rate": 0.02}
 LOSSES = {
     "point": Pull, "center": lambda size: CenterLoss(3, size), "islets": lambda size: IsletsLoss(3, size, update="gradient"),
     "locality": lambda size: LocalityPreservingLoss(5, bank=FeatureBank(toy_objectives.make_faces().labels.copy(), size)),
@@ -166,4 +166,4 @@ def test_two_processes_share_a_batch(tmp_path, one_thread):
         assert alone["validations"] == shared["validations"]
         np.testing.assert_allclose(shared["weights"], alone["weights"], rtol=1e-3, atol=2e-5, err_msg=kind)
         losses = alone["parts"]["loss"]
-        assert losses[-1] < losses[0] - 0.05, f"{kind}: a curve, not a line"
+        assert losses[-1] < losses[0] - 0.03, f"{kind}: a curve, not a line"
