@@ -9,6 +9,12 @@ from .locality import LocalityPreservingLoss
 from .triplet_center import TripletCenterLoss
 
 __all__ = [
-    "CenterLoss", "ContrastiveLoss", "FeatureBank", "GatheredLoss", "IslandLoss", "IsletsLoss", "LocalityPreservingLoss",
+    "CenterLoss",
+    "ContrastiveLoss",
+    "FeatureBank",
+    "GatheredLoss",
+    "IslandLoss",
+    "IsletsLoss",
+    "LocalityPreservingLoss",
     "TripletCenterLoss",
 ]

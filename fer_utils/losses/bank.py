@@ -99,7 +99,7 @@ class FeatureBank(nn.Module):
             places = torch.arange(len(rows), device=rows.device)
             last = torch.full_like(self.rows, -1).scatter_reduce_(0, rows, places, "amax")[rows]  # [B]
             embeddings = embeddings.float()[last]
-            self._start_origins(embeddings, self.row_labels[rows], last == places)
+            self._start_origins(embeddings, self.row_labels[rows])
             stored = embeddings - self.origins[self.row_labels[rows]]  # [B, D]
             squares = stored.square().sum(1)  # [B]
             finite = squares.isfinite()
@@ -107,9 +107,9 @@ class FeatureBank(nn.Module):
             self.squares[rows] = squares.where(finite, self.squares[rows])
             self._count(len(rows))
 
-    def _start_origins(self, embeddings: torch.Tensor, labels: torch.Tensor, counted: torch.Tensor) -> None:
+    def _start_origins(self, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
         """Give each class that is new the mean of its features in the batch for an origin."""
-        counted = counted & embeddings.isfinite().all(1)
+        counted = embeddings.isfinite().all(1)  # [B]
         members = (labels[:, None] == torch.arange(len(self.origins), device=labels.device)) & counted[:, None]  # [B, K]
         counts = members.sum(0)[:, None]  # [K, 1]
         means = members.float().T @ embeddings.where(counted[:, None], 0) / counts.clamp_min(1)  # [K, D]

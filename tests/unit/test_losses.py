@@ -288,7 +288,7 @@ def test_state_continues_where_it_was_saved(name: str, tmp_path: Path) -> None:
 
     whole, first = make(name), make(name)
     train(whole, range(7))
-    train(first, range(4))
+    train(first, range(3))  # amid what the bank counts until it takes new origins
     torch.save(first.state_dict(), tmp_path / "state.pt")
     resumed = make(name)
     for tensor in resumed.state_dict().values():
@@ -296,7 +296,7 @@ def test_state_continues_where_it_was_saved(name: str, tmp_path: Path) -> None:
     if name == "bank":
         resumed.bank.train_labels.copy_(TRAIN_LABELS)
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    train(resumed, range(4, 7))
+    train(resumed, range(3, 7))
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
     assert bool(whole.state_dict()) == (name not in ("batch", "contrastive")), "centres or a bank"
     copied = copy.deepcopy(resumed)

@@ -29,7 +29,8 @@ TRAIN_LABELS = torch.arange(24) % CLASSES
 
 def make_banked() -> LocalityPreservingLoss:
     bank = FeatureBank(TRAIN_LABELS, SIZE)
-    bank.update(torch.randn(16, SIZE), torch.arange(16))
+    known = 3 if distributed.is_initialized() and distributed.get_rank() else 16  # the first process's are those that count
+    bank.update(torch.randn(known, SIZE), torch.arange(known))
     return LocalityPreservingLoss(3, bank=bank)
 
 
