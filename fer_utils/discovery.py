@@ -72,11 +72,13 @@ def _folders() -> dict[str, Path]:
     packages = {module.name for module in pkgutil.iter_modules(map(str, roots)) if module.ispkg}
     found: dict[str, Path] = {}
     for folder in sorted(path for root in roots for path in root.iterdir() if path.is_dir() and path.name != "__pycache__"):
+        if all(part.name == "__pycache__" for part in folder.iterdir()):
+            continue  # what git leaves of a paper that another branch has
         missing = next((name for name in ("__init__.py", "recipe.py", "published.yaml") if not (folder / name).is_file()), None)
         if folder.name not in packages or missing:
             raise DataError.at(folder, f"has no {missing}" if missing else "is no package of Python", _EXPECTED)
-        if folder.name != folder.name.lower():
-            raise DataError.at(folder, "has capitals in its name", _EXPECTED)
+        if folder.name != folder.name.lower().replace("-", "_"):
+            raise DataError.at(folder, "has capitals or hyphens in its name", _EXPECTED)
         paper = folder.name.replace("_", "-")
         if paper in found:
             raise DataError.at(folder, f"comes twice, as {found[paper]} too", "one folder a paper")

@@ -111,6 +111,12 @@ def test_a_new_paper_is_one_folder(paper, tmp_path, facsynth_tree):
     assert [verdict.word for verdict in verdicts] == ["reproduced", "not reproduced"]
 
 
+def test_leftovers_of_another_branch_are_no_paper(paper):
+    shutil.rmtree(paper)
+    (paper / "__pycache__").mkdir(parents=True)
+    assert list_papers() == ("dlp-cnn",)
+
+
 def change(name, old, new):
     return lambda folder: put(folder, name, FILES[name].replace(old, new))
 
@@ -125,7 +131,8 @@ def remove(name):
         (remove("__init__.py"), r"toy_net: has no __init__\.py; expected a folder with"),
         (remove("recipe.py"), r"toy_net: has no recipe\.py; expected a folder with"),
         (remove("published.yaml"), r"toy_net: has no published\.yaml; expected a folder with"),
-        (lambda folder: shutil.copytree(folder, folder.with_name("Toy")), r"Toy: has capitals in its name"),
+        (lambda folder: shutil.copytree(folder, folder.with_name("Toy")), r"Toy: has capitals or hyphens in its name"),
+        (lambda folder: folder.rename(folder.with_name("toy-net")), r"toy-net: has capitals or hyphens in its name"),
         (lambda folder: shutil.copytree(folder, folder.with_name("dlp_cnn")), r"dlp_cnn: comes twice, as .*dlp_cnn too"),
         (change("experiments.py", "toy-net/table-2", "dlp-cnn/table-99"),
          r"toy_net: its module experiments cannot be imported \(ValueError: dlp-cnn/table-99 is registered in .*; expected toy-net/<item>"),
