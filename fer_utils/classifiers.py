@@ -1,23 +1,22 @@
 """What decided on an emotion before networks did, from the values of :mod:`~fer_utils.descriptors`: scikit-learn classifiers.
 
-The machines of Li & Deng 2019, sections III-B and V-A. Their free parameters are chosen by the mean diagonal of the confusion matrix,
-as the paper does, on a part of the training faces.
+Those of Li & Deng 2019, sections III-B and V-A. Free parameters are chosen as there: by the mean diagonal of the confusion matrix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import combinations
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
-from joblib import Parallel, delayed
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.metrics import recall_score
+from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
-from sklearn.utils import check_consistent_length, compute_class_weight
+from sklearn.utils import check_consistent_length
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
 
@@ -27,6 +26,8 @@ __all__ = ["RBFSVM", "LDANearestNeighbour", "LinearSVM", "RandomLabelDetector"]
 
 #: Rows handled at once where a whole matrix in double precision would be large.
 _ROWS = 1024
+#: Without a validation part, one of so many parts of the training faces is cut off as such.
+_PARTS = 5
 
 
 def _check_training(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -46,22 +47,18 @@ def _check_faces(classifier: Any, X: np.ndarray) -> np.ndarray:
     return X
 
 
-class _PairwiseSVM(ClassifierMixin, BaseEstimator):
-    """One support vector machine for each pair of classes, and a vote (Li & Deng 2019, eq. 7).
+class _KernelSVM(ClassifierMixin, BaseEstimator):
+    """scikit-learn's ``SVC``, one against one with a vote (Li & Deng 2019, eq. 7), on a kernel computed once for all its settings.
 
-    Every machine is LibSVM's, on a kernel matrix that is computed once for all pairs and all values of the parameters.
+    By itself ``SVC`` would compute inner products of faces over and over, in each pair of classes and for each setting.
     """
 
     C: float | Sequence[float]
     class_weight: str | None
-    n_jobs: int | None
-    # What a kernel decides: values of gamma to try, what to compute once for two sets of faces, the kernel from that, what to keep of the
-    # solution (support, coefficients, intercepts), and decisions ``[N, pairs]`` from what was kept.
-    _gammas: Callable[[], list[Any]]
+    # What a kernel decides: what to compute once for two sets of faces, the values of gamma to try, and the kernel from both.
     _compare: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    _gammas: Callable[[], list[Any]]
     _kernel: Callable[[np.ndarray, Any], np.ndarray]
-    _keep: Callable[[np.ndarray, Any, tuple[np.ndarray, np.ndarray, np.ndarray]], None]
-    _values: Callable[[np.ndarray], np.ndarray]
 
     def fit(self, X: np.ndarray, y: np.ndarray, validation: Split | Iterable[Split] | None = None) -> Self:
         """Choose the parameters, if there are several, then train on all faces.
@@ -74,34 +71,38 @@ class _PairwiseSVM(ClassifierMixin, BaseEstimator):
         validation : Split or several, optional
             Of the same faces, such as :func:`~fer_utils.splits.validation_split` makes of training faces. Each setting is trained on the
             ``train`` part and scored on the ``test`` part, over all splits together. The highest mean diagonal wins; of equals, the
-            smallest parameters. Needed where there are several settings.
+            smallest parameters. By default every fifth face, stratified, with a fixed seed: that does not know which faces are of one
+            person. Unused where there is one setting.
 
         Raises
         ------
         ValueError
-            If there are several settings and no ``validation``, it is of other faces or leaves a class nothing to train on, there are
-            fewer than two classes, a parameter is not above 0, or values are missing or not finite.
+            If ``validation`` is of other faces or leaves a class nothing to train on, there are several settings, no ``validation``, and
+            fewer than five faces of every class, there are fewer than two classes, a parameter is not above 0, or values are missing or
+            not finite.
         """
         X, y = _check_training(X, y)
+        X = X.astype(np.float32, copy=False)
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.n_features_in_ = X.shape[1]
         costs, gammas = _sorted("C", self.C), self._gammas()
         choose = len(costs) * len(gammas) > 1
-        splits = self._check_splits(validation, codes) if choose else []
-        products = self._compare(X, X)
+        splits = self._find_splits(validation, codes) if choose else []
+        compared = self._compare(X, X)
         best, scores = (costs[0], gammas[0]), {}
         if choose:
             for gamma in gammas:
-                kernel = self._kernel(products, gamma)
+                kernel = self._kernel(compared, gamma)
                 scores |= {(C, gamma): self._score(kernel, codes, splits, C) for C in costs}
             best = max(scores, key=scores.__getitem__)
         self.scores_ = {C if gamma is None else (C, gamma): score for (C, gamma), score in scores.items()}
-        self.C_, gamma = best
-        self._keep(X, gamma, self._solve(self._kernel(products, gamma), codes, np.arange(len(X)), self.C_))
+        self.C_, self._gamma = best
+        self.svc_ = self._train(self._kernel(compared, self._gamma), codes, self.C_)
+        self.faces_ = X
         return self
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
-        """Say how far a face is on a class's side of each pair.
+        """Say how much speaks for each class.
 
         Parameters
         ----------
@@ -109,21 +110,33 @@ class _PairwiseSVM(ClassifierMixin, BaseEstimator):
 
         Returns
         -------
-        float ``[N, pairs]``
-            Pairs (0, 1), (0, 2) to (K - 2, K - 1) of ``classes_``; above 0 for the first of the pair. With two classes ``[N]``, above 0 for
-            the second, as scikit-learn has it.
+        float ``[N, K]``
+            The votes for each class of ``classes_``, and a share of less than one vote by how clear they are, as ``SVC`` has it. With two
+            classes ``[N]``, above 0 for the second.
         """
-        values = self._values(_check_faces(self, X))
-        return values if len(self.classes_) > 2 else -values[:, 0]
+        return np.concatenate([self.svc_.decision_function(kernel) for kernel in self._kernels(X)])
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """The class with most votes of the pairs; of equals, the first in ``classes_``. As ``X``, see :meth:`decision_function`."""
-        values = self._values(_check_faces(self, X))
-        return self.classes_[_vote(values, len(self.classes_))]
+        """The class with most votes of the pairs; of equals, the first in ``classes_``. ``X`` is ``[N, D]``."""
+        codes = np.concatenate([self.svc_.predict(kernel) for kernel in self._kernels(X)])
+        return self.classes_[codes]
 
-    def _check_splits(self, validation: Split | Iterable[Split] | None, codes: np.ndarray) -> list[Split]:
+    def _kernels(self, X: np.ndarray) -> Iterator[np.ndarray]:
+        """Between some of ``X`` and the training faces, ``[rows, N]``; some at a time bounds memory."""
+        X = _check_faces(self, X)  # where it has double precision, so has its kernel
+        for start in range(0, len(X), _ROWS):
+            yield self._kernel(self._compare(X[start : start + _ROWS], self.faces_), self._gamma)
+
+    def _find_splits(self, validation: Split | Iterable[Split] | None, codes: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Positions to train on and to score on, of each split."""
         if validation is None:
-            raise ValueError("several parameters to choose from: give fit a validation split of the training faces, or one value each")
+            if np.bincount(codes).max() < _PARTS:
+                raise ValueError(f"no class has {_PARTS} faces, which choosing takes: give fit a validation split, or one value each")
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+                train, test = next(StratifiedKFold(_PARTS, shuffle=True, random_state=0).split(codes, codes))
+            alone = ~np.isin(codes[test], codes[train])  # the only face of a class is for training
+            return [(np.union1d(train, test[alone]), test[~alone])]
         splits = [validation] if isinstance(validation, Split) else list(validation)
         for split in splits:
             if len(split.names) != len(codes):
@@ -133,43 +146,19 @@ class _PairwiseSVM(ClassifierMixin, BaseEstimator):
                 raise ValueError(f"{split.name} leaves nothing of {self.classes_[missing[0]]} to train on")
         if not splits:
             raise ValueError("no validation split")
-        return splits
+        return [(split.train, split.test) for split in splits]
 
-    def _score(self, kernel: np.ndarray, codes: np.ndarray, splits: list[Split], C: float) -> float:
+    def _score(self, kernel: np.ndarray, codes: np.ndarray, splits: Sequence[tuple[np.ndarray, np.ndarray]], C: float) -> float:
+        """Mean diagonal over the test parts of all splits together."""
         guesses = []
-        for split in splits:
-            support, coefficients, intercepts = self._solve(kernel, codes, split.train, C)
-            guesses.append(_vote(kernel[np.ix_(split.test, support)] @ coefficients.T + intercepts, len(self.classes_)))
-        truth = codes[np.concatenate([split.test for split in splits])]
+        for train, test in splits:
+            svc = self._train(kernel[np.ix_(train, train)], codes[train], C)
+            guesses.append(svc.predict(kernel[np.ix_(test, train)]))
+        truth = codes[np.concatenate([test for _, test in splits])]
         return float(recall_score(truth, np.concatenate(guesses), labels=np.unique(truth), average="macro"))
 
-    def _solve(self, kernel: np.ndarray, codes: np.ndarray, rows: np.ndarray, C: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows that support any machine, each machine's coefficients ``[pairs, rows]``, and intercepts ``[pairs]``."""
-        labels = np.arange(len(self.classes_))
-        weights = compute_class_weight(self.class_weight, classes=labels, y=codes[rows])
-
-        def solve(first: int, second: int) -> tuple[np.ndarray, np.ndarray, float]:
-            where = rows[(codes[rows] == first) | (codes[rows] == second)]
-            machine = SVC(C=C, kernel="precomputed", class_weight={False: weights[first], True: weights[second]})
-            machine.fit(kernel[np.ix_(where, where)].astype(np.float64), codes[where] == second)
-            # With two classes scikit-learn turns LibSVM's sign round.
-            return where[machine.support_], -machine.dual_coef_[0], -machine.intercept_[0]
-
-        solved = Parallel(n_jobs=self.n_jobs, require="sharedmem")(delayed(solve)(*pair) for pair in combinations(labels, 2))
-        support = np.unique(np.concatenate([where for where, _, _ in solved]))
-        coefficients = np.zeros((len(solved), len(support)), dtype=np.float32)
-        for row, (where, values, _) in zip(coefficients, solved, strict=True):
-            row[np.searchsorted(support, where)] = values
-        return support, coefficients, np.array([intercept for _, _, intercept in solved])
-
-
-def _vote(values: np.ndarray, count: int) -> np.ndarray:
-    """Winner of each row of pairwise decisions ``[N, pairs]``."""
-    votes = np.zeros((len(values), count), dtype=np.int64)
-    for column, (first, second) in zip(values.T, combinations(range(count), 2), strict=True):
-        votes[:, first] += column > 0
-        votes[:, second] += column <= 0
-    return votes.argmax(1)
+    def _train(self, kernel: np.ndarray, codes: np.ndarray, C: float) -> SVC:
+        return SVC(C=C, kernel="precomputed", class_weight=self.class_weight).fit(kernel, codes)
 
 
 def _sorted(name: str, values: float | Sequence[float]) -> list[float]:
@@ -179,7 +168,7 @@ def _sorted(name: str, values: float | Sequence[float]) -> list[float]:
     return numbers
 
 
-class LinearSVM(_PairwiseSVM):
+class LinearSVM(_KernelSVM):
     """Linear support vector machines, one against one, with a vote (Li & Deng 2019, section V-A and eq. 7).
 
     Parameters
@@ -188,8 +177,6 @@ class LinearSVM(_PairwiseSVM):
         What an error costs; of several, ``fit`` chooses by the mean diagonal of a validation part.
     class_weight : {"balanced"}, optional
         Let errors on rare classes cost more, in inverse proportion to the classes' sizes. The paper does not speak of it.
-    n_jobs : int, optional
-        Pairs solved at the same time, in threads; -1 for one a core.
 
     Attributes
     ----------
@@ -197,42 +184,33 @@ class LinearSVM(_PairwiseSVM):
         The one chosen.
     scores_ : dict
         Mean diagonal of each value of ``C`` on the validation part; empty where there was nothing to choose.
-    coef_ : float32 ``[pairs, D]``
-    intercept_ : float64 ``[pairs]``
+    svc_ : sklearn.svm.SVC
+        The trained one, on the kernel ``"precomputed"``; its classes are positions in ``classes_``.
+    faces_ : float32 ``[N, D]``
+        The training faces, which a prediction compares with.
     classes_ : array
 
     Notes
     -----
-    This is LibSVM, as ``sklearn.svm.SVC(kernel="linear")`` runs it, up to rounding: eq. 7 with an intercept, which LibSVM adds. LibSVM
-    would compute inner products of faces over and over; here they come from one matrix product in single precision (N * N * 4 bytes), and
-    serve all pairs and values of ``C``. Afterwards only a plane a pair is kept.
+    ``sklearn.svm.SVC(kernel="linear")`` up to rounding: eq. 7 with an intercept, which LibSVM adds. The kernel is one matrix product in
+    single precision (N * N * 4 bytes, twice that for LibSVM), and serves all pairs and values of ``C``.
     """
 
-    def __init__(
-        self, C: float | Sequence[float] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0), class_weight: str | None = None, n_jobs: int | None = -1
-    ) -> None:
+    def __init__(self, C: float | Sequence[float] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0), class_weight: str | None = None) -> None:
         self.C = C
         self.class_weight = class_weight
-        self.n_jobs = n_jobs
+
+    def _compare(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return first @ second.T
 
     def _gammas(self) -> list[None]:
         return [None]
 
-    def _compare(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return first.astype(np.float32, copy=False) @ second.astype(np.float32, copy=False).T
-
     def _kernel(self, products: np.ndarray, gamma: None) -> np.ndarray:
         return products
 
-    def _keep(self, X: np.ndarray, gamma: None, solution: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-        support, coefficients, self.intercept_ = solution
-        self.coef_ = coefficients @ X[support].astype(np.float32, copy=False)
 
-    def _values(self, X: np.ndarray) -> np.ndarray:
-        return X @ self.coef_.T + self.intercept_
-
-
-class RBFSVM(_PairwiseSVM):
+class RBFSVM(_KernelSVM):
     """Support vector machines with a Gaussian kernel, one against one, with a vote (Li & Deng 2019, section III-B).
 
     Parameters
@@ -242,8 +220,6 @@ class RBFSVM(_PairwiseSVM):
         of a validation part.
     class_weight : {"balanced"}, optional
         As in :class:`LinearSVM`.
-    n_jobs : int, optional
-        Pairs of classes solved at the same time, in threads; -1 for one a core.
 
     Attributes
     ----------
@@ -251,33 +227,37 @@ class RBFSVM(_PairwiseSVM):
         Those chosen.
     scores_ : dict
         Mean diagonal of each ``(C, gamma)`` on the validation part; empty where there was nothing to choose.
-    support_vectors_ : float32 ``[S, D]``
-        The faces that any pair needs.
-    dual_coef_ : float32 ``[pairs, S]``
-    intercept_ : float64 ``[pairs]``
-    classes_ : array
+    svc_, faces_, classes_
+        As in :class:`LinearSVM`.
 
     Notes
     -----
-    LibSVM, as ``sklearn.svm.SVC(kernel="rbf")`` runs it, up to rounding; all settings share one matrix of distances. The paper gives no
-    grid: the default covers HOG features, whose squared distances are some tens.
+    ``sklearn.svm.SVC(kernel="rbf")`` up to rounding; all settings share one matrix of distances. The paper gives no grid: the default
+    covers HOG features, whose squared distances are some tens.
     """
 
     def __init__(
         self, C: float | Sequence[float] = (0.5, 2.0, 8.0, 32.0, 128.0, 512.0),
-        gamma: float | Sequence[float] = (2**-13, 2**-11, 2**-9, 2**-7, 2**-5), class_weight: str | None = None, n_jobs: int | None = -1,
+        gamma: float | Sequence[float] = (2**-13, 2**-11, 2**-9, 2**-7, 2**-5), class_weight: str | None = None,
     ) -> None:
         self.C = C
         self.gamma = gamma
         self.class_weight = class_weight
-        self.n_jobs = n_jobs
+
+    @property
+    def gamma_(self) -> float:
+        """The value of gamma that was chosen."""
+        check_is_fitted(self)
+        return self._gamma
 
     def _gammas(self) -> list[float]:
         return _sorted("gamma", self.gamma)
 
     def _compare(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Squared distances."""
-        first, second = (part.astype(np.float32, copy=False) for part in (first, second))
+        """Squared distances.
+
+        scikit-learn's ``euclidean_distances`` goes by double precision: it takes twice as long, and rounding moves a face near a border.
+        """
         distances = -2 * (first @ second.T)
         distances += np.einsum("nd,nd->n", first, first)[:, None]
         distances += np.einsum("nd,nd->n", second, second)
@@ -285,15 +265,6 @@ class RBFSVM(_PairwiseSVM):
 
     def _kernel(self, products: np.ndarray, gamma: float) -> np.ndarray:
         return np.exp(-np.float32(gamma) * products)
-
-    def _keep(self, X: np.ndarray, gamma: float, solution: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
-        self.gamma_ = gamma
-        support, self.dual_coef_, self.intercept_ = solution
-        self.support_vectors_ = X[support].astype(np.float32, copy=False)
-
-    def _values(self, X: np.ndarray) -> np.ndarray:
-        rows = (self._compare(X[start : start + _ROWS], self.support_vectors_) for start in range(0, len(X), _ROWS))
-        return np.concatenate([self._kernel(part, self.gamma_) @ self.dual_coef_.T for part in rows]) + self.intercept_
 
 
 class LDANearestNeighbour(ClassifierMixin, TransformerMixin, BaseEstimator):
@@ -320,7 +291,9 @@ class LDANearestNeighbour(ClassifierMixin, TransformerMixin, BaseEstimator):
     within classes cannot be inverted. Shrinking it needs no free parameter. The covariance is that of all classes pooled, so a class of a
     few faces does no harm. Distances between classes are those of ``sklearn.discriminant_analysis.LinearDiscriminantAnalysis(solver="lsqr",
     shrinkage=shrinkage_)``; of 5,900 values, only one linear system is solved, or one of the size of the training set where that is
-    smaller.
+    smaller. That is why this is not scikit-learn's own: for 309 faces of 5,900 values its solver took 51 seconds and this 0.1, on one
+    core, and a study by person fits many times. Its solver "eigen", which also projects, shrinks the covariance between classes too, and
+    so finds other directions.
     """
 
     def __init__(self, shrinkage: float | None = None) -> None:
@@ -410,7 +383,7 @@ class LDANearestNeighbour(ClassifierMixin, TransformerMixin, BaseEstimator):
 
 
 def _ledoit_wolf(scatter: np.ndarray, lengths: np.ndarray, faces: int, values: int) -> float:
-    """The shrinkage of ``sklearn.covariance.ledoit_wolf_shrinkage`` from what is at hand.
+    """The shrinkage of ``sklearn.covariance.ledoit_wolf_shrinkage`` from what is at hand, eight times as fast as a whole fit is with that.
 
     ``lengths`` are squared, ``[faces]``: summed over all pairs of values, the products of squares are the squares of these.
     """

@@ -27,12 +27,11 @@ import pandas as pd
 from PIL import Image
 
 from ..errors import DataError
-from ..files import data_root
 from ..labels import AFFECTNET
 from .base import FaceDataset
 from .ckplus import five_points
 from .images import MAX_PIXELS, load_images, resize_square
-from .source import Source, read_text
+from .source import Source, default_root, read_text
 
 __all__ = ["load"]
 
@@ -99,7 +98,7 @@ def load(
         raise ValueError(f"classes must be 7 or 8, got {classes!r}")
     if size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
-    folder = Path(root) if root is not None else data_root() / "affectnet"
+    folder = default_root(root, "affectnet")
     path = next((p for p in (folder, Path(f"{folder}.zip")) if os.path.exists(p)), None)
     if path is None:
         raise DataError.at(folder, "not found", _LAYOUT)

@@ -11,17 +11,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..errors import DataError
-from ..files import data_root
 from ..labels import BAUM2I
 from .base import FaceDataset
-from .folder import open_source, pick_classes, resize_images, scan_classes
+from .layouts import choose_faces, make_dataset, open_source, pick_classes, resize_images, scan_classes
+from .source import default_root
 
 __all__ = ["load"]
 
@@ -71,14 +69,9 @@ def load(
         For unknown ``classes``, ``size`` or ``mode``.
     """
     wanted = pick_classes(classes, BAUM2I.classes)
-    source = open_source(Path(root) if root is not None else data_root() / "baum2i", _LAYOUT)
-    faces = [face for face in scan_classes(source, BAUM2I.classes, _LAYOUT) if face.emotion in wanted]
-    if not faces:
-        raise DataError.at(source.path, f"no image of {', '.join(wanted)}", _LAYOUT)
+    source = open_source(default_root(root, "baum2i"), _LAYOUT)
+    faces = choose_faces(scan_classes(source, BAUM2I.classes, _LAYOUT), wanted, source.path, "image", _LAYOUT)
     people = [_SUBJECT.match(face.name) for face in faces]
-    return FaceDataset(
-        name="BAUM-2i", images=resize_images(source, [face.member for face in faces], size, mode),
-        labels=np.array([wanted.index(face.emotion) for face in faces]), classes=wanted,
-        names=np.array([face.member for face in faces]), split=np.array([face.split for face in faces]),
-        identities=np.array([int(match[1]) for match in people if match]) if all(people) else None, transform=transform,
-    )
+    identities = np.array([int(match[1]) for match in people if match]) if all(people) else None
+    images = resize_images(source, [face.member for face in faces], size, mode)
+    return make_dataset("BAUM-2i", images, faces, wanted, identities=identities, transform=transform)

@@ -1,6 +1,6 @@
 """The datasets of the book: where each lies, who needs it, how to get it, and whether a copy holds what was published.
 
-The facts are in :mod:`~fer_utils.datasets.catalog_entries`. Where nothing was published, :func:`check` only reports what it found.
+The facts are in ``catalog_entries``. Where nothing was published, :func:`check` only reports what it found.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ from ..errors import DataError
 from ..labels import CKPLUS
 from ..preprocess import align_face, similarity_transform, warp_points
 from .base import FaceDataset
-from .folder import pick_classes
 from .images import load_images
-from .sequences import FRAMES, Frame, choose_frames
+from .layouts import make_dataset, pick_classes
+from .sequences import FRAMES, Frame, choose_frames, list_frames, make_sequence
 from .source import Source, find_root, parse_numbers
 
 __all__ = ["five_points", "load"]
@@ -31,6 +31,7 @@ __all__ = ["five_points", "load"]
 #: Seven are, with CK+, the six and contempt.
 _LEFT_OUT = {6: ("neutral", "contempt"), 7: ("neutral",), 8: ()}
 _SEQUENCE = re.compile(r"(S\d+)/(\d+)/\1_\2_(\d+)(.*)")
+_EMOTION_FILES = "files like S005/001/S005_001_00000011_emotion.txt"
 _BORDER = 40
 _MARKS = 68
 _LAYOUT = (
@@ -92,18 +93,16 @@ def load(
     emotions = Source.require(folder, "Emotion", "Emotion_labels", expected=_LAYOUT)
     marks_source = Source.require(folder, "Landmarks", expected=_LAYOUT)
 
-    chosen = choose_frames(_read_sequences(images, emotions), frames, wanted)
-    if not chosen:
-        raise DataError.at(emotions.path, f"no sequence of {', '.join(wanted)}", "files like S005/001/S005_001_00000011_emotion.txt")
+    chosen = choose_frames(_read_sequences(images, emotions), frames, wanted, emotions.path, _EMOTION_FILES)
     expected = f"{_MARKS} lines 'x y'"
     marks = np.empty((len(chosen), _MARKS, 2))
     for i, frame in enumerate(chosen):
-        member = f"{frame.stem}_landmarks.txt"
+        member = _beside(frame, "landmarks")
         where = marks_source.where(member)
         marks[i] = np.reshape(parse_numbers(marks_source.text(member, expected), where, (2,) * _MARKS, expected), (_MARKS, 2))
         if np.ptp(marks[i], axis=0).min() < 1e-3:
             raise DataError.at(where, "points without extent", expected)
-    members = [f"{frame.stem}.png" for frame in chosen]
+    members = [frame.member for frame in chosen]
     if align is None:
         pictures = load_images(images, members, mode="L", hint=" as the first frame; frames of several sizes must be aligned")
     else:
@@ -113,9 +112,8 @@ def load(
             recipe=f"align {align} {hashlib.sha256(five.tobytes()).hexdigest()}",
         )
         marks = np.stack([warp_points(m, similarity_transform(five_points(m), align)) for m in marks])
-    return FaceDataset(
-        name="CK+", images=pictures, labels=np.array([wanted.index(frame.emotion) for frame in chosen]), classes=wanted,
-        names=np.array([member.rsplit("/", 1)[1] for member in members]), split=np.full(len(chosen), "none"),
+    return make_dataset(
+        "CK+", pictures, chosen, wanted, names=np.array([frame.name for frame in chosen]),
         identities=np.array([int(frame.subject[1:]) for frame in chosen]), landmarks=five_points(marks), landmarks_dense=marks,
         truth=_read_facs(folder, chosen) if facs else None, transform=transform,
     )
@@ -142,7 +140,7 @@ def _read_sequences(images: Source, emotions: Source) -> list[list[Frame]]:
     for name in emotions.names:
         match = _SEQUENCE.fullmatch(name)
         if not match or match[4] != "_emotion.txt":
-            raise DataError.at(emotions.where(name), "unexpected file", "files like S005/001/S005_001_00000011_emotion.txt")
+            raise DataError.at(emotions.where(name), "unexpected file", _EMOTION_FILES)
         where, key, apex = emotions.where(name), (match[1], match[2]), int(match[3])
         (code,) = parse_numbers(emotions.text(name, expected), where, (1,), expected)
         if code not in CKPLUS.codes:
@@ -154,17 +152,14 @@ def _read_sequences(images: Source, emotions: Source) -> list[list[Frame]]:
         folder = f"{key[0]}/{key[1]}/{key[0]}_{key[1]}_"
         if not numbers or numbers[-1] != apex:
             raise DataError.at(images.where(f"{folder}{match[3]}.png"), "not found", f"an image, because {where} labels it")
-        if len(numbers) < 4:
-            problem = f"the last of a sequence of {len(numbers)} frames"
-            raise DataError.at(images.where(f"{folder}{match[3]}.png"), problem, "a first frame and three of the apex")
-        emotions_of = ["neutral", *[CKPLUS.decode(int(code))] * (len(numbers) - 1)]
-        sequences.append(
-            [
-                Frame(f"{folder}{n:0{digits[key]}d}", key[0], "_".join(key), n, emotion, n == apex)
-                for n, emotion in zip(numbers, emotions_of, strict=True)
-            ]
-        )
+        members = {n: f"{folder}{n:0{digits[key]}d}.png" for n in numbers}
+        sequences.append(make_sequence(images, members, key[0], "_".join(key), CKPLUS.decode(int(code))))
     return sequences
+
+
+def _beside(frame: Frame, what: str) -> str:
+    """The text file of a frame, which goes by the name of its image."""
+    return f"{frame.member.removesuffix('.png')}_{what}.txt"
 
 
 def _align(frame: np.ndarray, i: int, points: np.ndarray, size: int) -> np.ndarray:
@@ -186,7 +181,7 @@ def _read_facs(folder: Path, chosen: Sequence[Frame]) -> pd.DataFrame | None:
     expected = "lines of an action unit and its intensity, 0 to 5"
     coded: dict[int, dict[int, float]] = {}
     for i, frame in enumerate(chosen):
-        member = f"{frame.stem}_facs.txt"
+        member = _beside(frame, "facs")
         if frame.last and member in source:
             where, units = source.where(member), {}
             text = source.text(member, expected)
@@ -196,10 +191,8 @@ def _read_facs(folder: Path, chosen: Sequence[Frame]) -> pd.DataFrame | None:
                     raise DataError.at(where, f"unit {unit:g} of intensity {intensity:g}", expected)
                 units[int(unit)] = intensity / 5 if intensity else np.nan
             coded[i] = units
-    table = {
-        "name": [f"{frame.stem.rsplit('/', 1)[1]}.png" for frame in chosen], "sequence": [frame.sequence for frame in chosen],
-        "frame": [frame.number for frame in chosen], "facs_coded": [i in coded for i in range(len(chosen))],
-    }
+    table = list_frames(chosen, [frame.name for frame in chosen])
+    table["facs_coded"] = [i in coded for i in range(len(chosen))]
     for unit in sorted({unit for units in coded.values() for unit in units}):
         table[f"au_{unit}"] = np.array([coded[i].get(unit, 0.0) if i in coded else np.nan for i in range(len(chosen))], dtype=np.float32)
-    return pd.DataFrame(table)
+    return table

@@ -1,4 +1,4 @@
-"""What the catalogue says of a dataset: the form of its entries, which are in :mod:`~fer_utils.datasets.catalog_entries`."""
+"""What the catalogue says of a dataset: the form of its entries, which are in ``catalog_entries``."""
 
 from __future__ import annotations
 

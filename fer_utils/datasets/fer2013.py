@@ -26,7 +26,7 @@ from ..files import data_root
 from ..labels import BASIC, FER2013, FERPLUS
 from .base import FaceDataset
 from .images import load_images
-from .source import Source, read_text
+from .source import Source, default_root, read_text
 
 __all__ = ["NOT_A_FACE", "UNKNOWN", "load", "load_ferplus"]
 
@@ -83,7 +83,7 @@ def load(
         For an unknown ``split``.
     """
     _check_split(split)
-    folder = Path(root) if root is not None else data_root() / "fer2013"
+    folder = default_root(root, "fer2013")
     table = _find_table(folder)
     if table is None:
         return _load_folders(folder, split, transform)
@@ -153,7 +153,7 @@ def load_ferplus(
     if classes not in (7, 8):
         raise ValueError(f"classes must be 7 or 8, got {classes!r}")
     _check_split(split)
-    folder = Path(root) if root is not None else data_root() / "fer2013"
+    folder = default_root(root, "fer2013")
     table = _find_table(folder)
     if table is None:
         raise DataError.at(folder / _TABLES[0], "not found", "the table that the votes of FER+ follow row by row")

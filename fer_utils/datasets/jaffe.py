@@ -9,19 +9,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..errors import DataError
-from ..files import data_root
 from ..labels import JAFFE
 from .base import FaceDataset
-from .folder import list_images, open_source, pick_classes
 from .images import load_images
-from .source import Source
+from .layouts import Face, choose_faces, make_dataset, open_source, pick_classes, scan_names
+from .source import Source, default_root
 
 __all__ = ["SUBJECTS", "load"]
 
@@ -65,27 +63,16 @@ def load(
         For unknown ``classes``.
     """
     wanted = pick_classes(classes, JAFFE.classes)
-    path = Path(root) if root is not None else data_root() / "jaffe"
+    path = default_root(root, "jaffe")
     source = Source.find(path, "jaffedbase", "jaffe") or open_source(path, _LAYOUT)
-    members, labels, people = [], [], []
-    seen = set()
-    for member in list_images(source, _LAYOUT):
-        stem = member.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-        match = _NAME.fullmatch(stem)
-        if not match:
-            raise DataError.at(source.where(member), "unknown name", _EXPECTED)
-        if stem in seen:
-            raise DataError.at(source.where(member), f"{stem} comes twice", "one picture of a name")
-        seen.add(stem)
-        emotion = JAFFE.decode(match[2])
-        if emotion in wanted:
-            members.append(member)
-            labels.append(wanted.index(emotion))
-            people.append(SUBJECTS.index(match[1]))
-    if not members:
-        raise DataError.at(source.path, f"no picture of {', '.join(wanted)}", _LAYOUT)
-    return FaceDataset(
-        name="JAFFE", images=load_images(source, members, mode="L", size=(_SIZE, _SIZE)), labels=np.array(labels), classes=wanted,
-        names=np.array([member.rsplit("/", 1)[-1] for member in members]), split=np.full(len(members), "none"),
-        identities=np.array(people), transform=transform,
+    found: dict[str, Face] = {}
+    for member, match in scan_names(source, _NAME, _EXPECTED, _LAYOUT):
+        if match[0] in found:
+            raise DataError.at(source.where(member), f"{match[0]} comes twice", "one picture of a name")
+        found[match[0]] = Face(member, JAFFE.decode(match[2]), subject=match[1])
+    faces = choose_faces(found.values(), wanted, source.path, "picture", _LAYOUT)
+    images = load_images(source, [face.member for face in faces], mode="L", size=(_SIZE, _SIZE))
+    return make_dataset(
+        "JAFFE", images, faces, wanted, names=np.array([face.name for face in faces]),
+        identities=np.array([SUBJECTS.index(face.subject) for face in faces]), transform=transform,
     )

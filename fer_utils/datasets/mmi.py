@@ -22,14 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from ..errors import DataError
 from ..labels import MMI
 from .base import FaceDataset
-from .folder import SUFFIXES, list_images, pick_classes, resize_images
-from .sequences import FRAMES, Frame, choose_frames, make_sequence
+from .layouts import SUFFIXES, list_images, make_dataset, pick_classes, resize_images
+from .sequences import FRAMES, Frame, choose_frames, list_frames, make_sequence
 from .source import Source, find_root
 
 __all__ = ["load"]
@@ -90,7 +89,7 @@ def load(
     if frames not in offered:
         raise ValueError(f"frames must be one of {', '.join(offered)}, got {frames!r}")
     wanted = pick_classes(classes, (*MMI.classes, "neutral"), onset=frames == "onset")
-    source = _Sessions(_find_sessions(find_root(root, "mmi", _LAYOUT)), ("Sessions",))
+    source = _Sessions.require(find_root(root, "mmi", _LAYOUT), "Sessions", expected=_LAYOUT)
     for member in list_images(source, _LAYOUT, (*SUFFIXES, ".avi")):
         if "/" not in member:
             raise DataError.at(source.where(member), "an image or a video in no session", "a folder a session")
@@ -104,29 +103,14 @@ def load(
         if sequence:
             middle = len(sequence) // 2
             sequences.append(sequence[: middle + 1 + FRAMES[frames] // 2])
-    chosen = choose_frames(sequences, frames, wanted)
-    if not chosen:
-        raise DataError.at(source.path, f"no sequence of {', '.join(wanted)}", _LAYOUT)
-    names = [f"{frame.sequence}_{frame.stem.rsplit('/', 1)[-1]}" for frame in chosen]
-    truth = pd.DataFrame(
-        {
-            "name": names, "sequence": [frame.sequence for frame in chosen], "frame": [frame.number for frame in chosen],
-            "view": [views[frame.sequence] for frame in chosen],
-        }
+    chosen = choose_frames(sequences, frames, wanted, source.path, _LAYOUT)
+    names = [f"{frame.sequence}_{frame.name}" for frame in chosen]
+    truth = list_frames(chosen, names)
+    truth["view"] = [views[frame.sequence] for frame in chosen]
+    return make_dataset(
+        "MMI", resize_images(source, [frame.member for frame in chosen], size, mode), chosen, wanted, names=np.array(names),
+        identities=np.array([int(frame.subject) for frame in chosen]), truth=truth, transform=transform,
     )
-    return FaceDataset(
-        name="MMI", images=resize_images(source, [frame.stem for frame in chosen], size, mode),
-        labels=np.array([wanted.index(frame.emotion) for frame in chosen]), classes=wanted, names=np.array(names),
-        split=np.full(len(chosen), "none"), identities=np.array([int(frame.subject) for frame in chosen]), truth=truth,
-        transform=transform,
-    )
-
-
-def _find_sessions(folder: Path) -> Path:
-    for path in (folder / "Sessions", folder / "Sessions.zip"):
-        if os.path.exists(path):
-            return path
-    raise DataError.at(folder / "Sessions", "not found, neither as a folder nor as a .zip", _LAYOUT)
 
 
 class _Sessions(Source):

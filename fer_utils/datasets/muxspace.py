@@ -20,7 +20,7 @@ from PIL import Image
 from ..errors import DataError
 from ..labels import ADJECTIVES, MUXSPACE
 from .base import FaceDataset
-from .folder import resize_images
+from .layouts import resize_images
 from .source import Source, find_root, read_text
 
 __all__ = ["load"]

@@ -17,14 +17,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from ..errors import DataError
 from ..labels import OULU_CASIA
 from .base import FaceDataset
-from .folder import list_images, pick_classes, resize_images
-from .sequences import FRAMES, Frame, choose_frames, make_sequence
+from .layouts import list_images, make_dataset, pick_classes, resize_images
+from .sequences import FRAMES, Frame, choose_frames, list_frames, make_sequence
 from .source import Source, find_root
 
 __all__ = ["load"]
@@ -97,15 +96,11 @@ def load(
     stems = ("PreProcess_Img", "PreProcess") if cropped else ("OriginalImg",)
     source = Source.find(folder, *stems) or Source(folder)
     prefix = f"{light}{'_Acropped' if cropped else ''}/{illumination}/"
-    chosen = choose_frames(_read_sequences(source, prefix), frames, wanted)
-    if not chosen:
-        raise DataError.at(source.path / prefix, f"no sequence of {', '.join(wanted)}", _LAYOUT)
-    names = [frame.stem.removeprefix(prefix).replace("/", "_") for frame in chosen]
-    truth = pd.DataFrame({"name": names, "sequence": [frame.sequence for frame in chosen], "frame": [frame.number for frame in chosen]})
-    return FaceDataset(
-        name=f"Oulu-CASIA {light} {illumination}", images=resize_images(source, [frame.stem for frame in chosen], size, mode),
-        labels=np.array([wanted.index(frame.emotion) for frame in chosen]), classes=wanted, names=np.array(names),
-        split=np.full(len(chosen), "none"), identities=np.array([int(frame.subject) for frame in chosen]), truth=truth,
+    chosen = choose_frames(_read_sequences(source, prefix), frames, wanted, source.path / prefix, _LAYOUT)
+    names = [frame.member.removeprefix(prefix).replace("/", "_") for frame in chosen]
+    return make_dataset(
+        f"Oulu-CASIA {light} {illumination}", resize_images(source, [frame.member for frame in chosen], size, mode), chosen, wanted,
+        names=np.array(names), identities=np.array([int(frame.subject) for frame in chosen]), truth=list_frames(chosen, names),
         transform=transform,
     )
 

@@ -18,12 +18,11 @@ import pandas as pd
 from PIL import Image
 
 from ..errors import DataError
-from ..files import data_root
 from ..labels import BASIC, RAFDB, RAFDB_COMPOUND, Vocabulary
 from ..preprocess import TEMPLATE_5
 from .base import FaceDataset
 from .images import load_images
-from .source import Source, parse_numbers, read_text
+from .source import Source, default_root, parse_numbers, read_text
 
 __all__ = ["AGES", "GENDERS", "RACES", "load"]
 
@@ -95,7 +94,7 @@ def load(
         f"a folder with {subset}/Image/aligned.zip (or aligned/), {subset}/EmoLabel/{_LISTS[0]} and {subset}/Annotation/manual.zip; "
         "RAF-DB is not public: ask its owners for access at http://www.whdeng.cn/raf/model1.html"
     )
-    base = Path(root) if root is not None else data_root() / "rafdb"
+    base = default_root(root, "rafdb")
     folder = base / subset
     if not os.path.isdir(folder):
         raise DataError.at(folder, "no such folder", layout)

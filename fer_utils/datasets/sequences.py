@@ -5,37 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+
 from ..errors import DataError
+from .layouts import Face, choose_faces
 from .source import Source
 
-__all__ = ["FRAMES", "Frame", "choose_frames", "make_sequence"]
+__all__ = ["FRAMES", "Frame", "choose_frames", "list_frames", "make_sequence"]
 
 #: How many of the last frames each choice takes. The first comes along where neutral is wanted; ``"all"`` takes every frame.
 FRAMES = {"apex1": 1, "apex3": 3, "onset": 0, "all": 0}
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One frame of a labelled sequence.
+@dataclass(frozen=True, kw_only=True)
+class Frame(Face):
+    """One frame of a labelled sequence; its class is neutral for the first.
 
     Attributes
     ----------
-    stem : str
-        Path within the source; CK+'s without its ending, since images, points and codes share it.
-    subject, sequence : str
+    sequence : str
     number : int
         Its place in the sequence.
-    emotion : str
-        Class name; neutral for the first frame.
     last : bool
         Whether it is the sequence's last.
     """
 
-    stem: str
-    subject: str
     sequence: str
     number: int
-    emotion: str
     last: bool
 
 
@@ -53,7 +49,6 @@ def make_sequence(source: Source, members: dict[int, str], subject: str, name: s
     Returns
     -------
     list of Frame
-        ``stem`` is the whole path.
 
     Raises
     ------
@@ -65,10 +60,15 @@ def make_sequence(source: Source, members: dict[int, str], subject: str, name: s
         problem = f"the last of a sequence of {len(members)} frames"
         raise DataError.at(source.where(members[last]), problem, "a first frame and three of the apex")
     emotions = ["neutral", *[emotion] * (len(members) - 1)]
-    return [Frame(members[n], subject, name, n, e, n == last) for n, e in zip(sorted(members), emotions, strict=True)]
+    return [
+        Frame(members[n], shown, subject=subject, sequence=name, number=n, last=n == last)
+        for n, shown in zip(sorted(members), emotions, strict=True)
+    ]
 
 
-def choose_frames(sequences: Sequence[Sequence[Frame]], frames: str, classes: Sequence[str]) -> list[Frame]:
+def choose_frames(
+    sequences: Sequence[Sequence[Frame]], frames: str, classes: Sequence[str], where: object, expected: str
+) -> list[Frame]:
     """Take those frames of some sequences that are of the wanted classes.
 
     Parameters
@@ -79,18 +79,25 @@ def choose_frames(sequences: Sequence[Sequence[Frame]], frames: str, classes: Se
         As for CK+: the first frame counts as neutral, which it gives only where that is wanted.
     classes : sequence of str
         Class names. If neutral is alone, every first frame is taken, else those of sequences of the other classes.
+    where, expected : object, str
+        The source and what should be in it, for errors.
 
     Returns
     -------
     list of Frame
+
+    Raises
+    ------
+    DataError
+        If there is no such frame.
     """
-    return [
-        frame
-        for sequence in sequences
-        if sequence[-1].emotion in classes or tuple(classes) == ("neutral",)
-        for frame in _pick(sequence, frames)
-        if frame.emotion in classes
-    ]
+    shown = [sequence for sequence in sequences if sequence[-1].emotion in classes or tuple(classes) == ("neutral",)]
+    return choose_faces((frame for sequence in shown for frame in _pick(sequence, frames)), classes, where, "sequence", expected)
+
+
+def list_frames(frames: Sequence[Frame], names: Sequence[str]) -> pd.DataFrame:
+    """Start the truth of some frames: ``name``, ``sequence`` and ``frame``, its number."""
+    return pd.DataFrame({"name": names, "sequence": [frame.sequence for frame in frames], "frame": [frame.number for frame in frames]})
 
 
 def _pick(sequence: Sequence[Frame], frames: str) -> list[Frame]:

@@ -22,7 +22,7 @@ from PIL import Image
 from ..errors import DataError
 from ..labels import SFEW
 from .base import FaceDataset
-from .folder import Parts, resize_images, scan_classes
+from .layouts import Parts, make_dataset, resize_images, scan_classes
 from .source import Source, find_root
 
 __all__ = ["load"]
@@ -85,11 +85,8 @@ def load(
         other = first.setdefault(face.name, face.member)
         if other != face.member:
             raise DataError.at(source.where(face.member), f"comes twice, also as {source.where(other)}", "one label and one part an image")
-    return FaceDataset(
-        name="SFEW 2.0", images=resize_images(source, [face.member for face in faces], size, mode),
-        labels=np.array([SFEW.classes.index(face.emotion) for face in faces]), classes=SFEW.classes, names=np.array(list(first)),
-        split=np.array([face.split for face in faces]), transform=transform,
-    )
+    images = resize_images(source, [face.member for face in faces], size, mode)
+    return make_dataset("SFEW 2.0", images, faces, SFEW.classes, names=np.array(list(first)), transform=transform)
 
 
 def _open_part(folder: Path, word: str, aligned: bool) -> Source:

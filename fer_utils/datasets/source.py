@@ -17,7 +17,7 @@ from typing import Any, Self
 from ..errors import DataError
 from ..files import data_root
 
-__all__ = ["Source", "find_root", "parse_numbers", "read_text"]
+__all__ = ["Source", "default_root", "find_root", "parse_numbers", "read_text"]
 
 #: An archive member that unpacks to more bytes, or by a larger factor, is refused.
 MAX_MEMBER_BYTES = 64 * 2**20
@@ -27,9 +27,14 @@ MAX_TOTAL_BYTES = 64 * 2**30
 _JUNK = {"Thumbs.db", "desktop.ini", ".DS_Store"}
 
 
+def default_root(root: str | os.PathLike[str] | None, name: str) -> Path:
+    """Return where a dataset should be: ``root``, or ``name`` in :func:`data_root`."""
+    return Path(root) if root is not None else data_root() / name
+
+
 def find_root(root: str | os.PathLike[str] | None, name: str, layout: str) -> Path:
-    """Return the folder of a dataset: ``root``, or ``name`` in :func:`data_root`. Raises ``DataError`` if it is not there."""
-    folder = Path(root) if root is not None else data_root() / name
+    """As :func:`default_root`, but a folder that is not there is a ``DataError``, which describes the ``layout``."""
+    folder = default_root(root, name)
     if not os.path.isdir(folder):
         raise DataError.at(folder, "no such folder", layout)
     return folder

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,10 @@ import pandas as pd
 from PIL import Image
 
 from ..errors import DataError
-from ..files import data_root
 from ..labels import TFEID
 from .base import FaceDataset
-from .folder import list_images, open_source, pick_classes, resize_images
+from .layouts import Face, choose_faces, make_dataset, open_source, pick_classes, resize_images, scan_names
+from .source import default_root
 
 __all__ = ["load"]
 
@@ -76,28 +75,22 @@ def load(
         For unknown ``classes``, ``size`` or ``mode``.
     """
     wanted = pick_classes(classes, TFEID.classes)
-    source = open_source(Path(root) if root is not None else data_root() / "tfeid", _LAYOUT)
-    members, rows = [], []
-    seen = set()
-    for member in list_images(source, _LAYOUT):
-        *folders, name = member.split("/")
-        stem = name.rsplit(".", 1)[0]
-        match = _NAME.fullmatch(stem)
-        if not match:
-            raise DataError.at(source.where(member), "unknown name", _EXPECTED)
-        intensity = next((word for word in _INTENSITIES if word in map(str.lower, folders)), "unknown")
-        if (stem, intensity) in seen:
-            raise DataError.at(source.where(member), f"{stem} comes twice", "one picture of a name and intensity")
-        seen.add((stem, intensity))
-        emotion = TFEID.decode(match[2].lower())
-        if emotion in wanted:
-            members.append(member)
-            rows.append((name, intensity, emotion, match[1].lower()))
-    if not members:
-        raise DataError.at(source.path, f"no picture of {', '.join(wanted)}", _LAYOUT)
-    table = pd.DataFrame(rows, columns=["name", "intensity", "emotion", "subject"])
-    return FaceDataset(
-        name="TFEID", images=resize_images(source, members, size, mode), labels=np.array([wanted.index(e) for e in table["emotion"]]),
-        classes=wanted, names=np.array(table["name"], dtype=np.str_), split=np.full(len(members), "none"),
-        identities=np.unique(table["subject"], return_inverse=True)[1], truth=table[["name", "intensity"]], transform=transform,
+    source = open_source(default_root(root, "tfeid"), _LAYOUT)
+    found: dict[tuple[str, str], Face] = {}
+    for member, match in scan_names(source, _NAME, _EXPECTED, _LAYOUT):
+        key = match[0], _find_intensity(member)
+        if key in found:
+            raise DataError.at(source.where(member), f"{match[0]} comes twice", "one picture of a name and intensity")
+        found[key] = Face(member, TFEID.decode(match[2].lower()), subject=match[1].lower())
+    faces = choose_faces(found.values(), wanted, source.path, "picture", _LAYOUT)
+    names = [face.name for face in faces]
+    return make_dataset(
+        "TFEID", resize_images(source, [face.member for face in faces], size, mode), faces, wanted, names=np.array(names),
+        identities=np.unique([face.subject for face in faces], return_inverse=True)[1],
+        truth=pd.DataFrame({"name": names, "intensity": [_find_intensity(face.member) for face in faces]}), transform=transform,
     )
+
+
+def _find_intensity(member: str) -> str:
+    folders = member.lower().split("/")[:-1]
+    return next((word for word in _INTENSITIES if word in folders), "unknown")

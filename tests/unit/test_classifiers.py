@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -43,19 +45,25 @@ def make_split(faces: int, test: np.ndarray, name: str = "toy") -> Split:
 # -- support vector machines ----------------------------------------------------------------------------------------------
 
 
+def clear_faces(svc: SVC, X: np.ndarray) -> np.ndarray:
+    """Which faces lie near no border between two classes, where rounding would decide: bool ``[N]``."""
+    pairs = svc.set_params(decision_function_shape="ovo").decision_function(X)
+    svc.set_params(decision_function_shape="ovr")
+    return np.abs(pairs).min(1) > 4e-3 * np.abs(pairs).max()
+
+
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
 @pytest.mark.parametrize("C", [0.01, 1.0])
 def test_linear_machine_agrees_with_libsvm(C, class_weight):
     X, y = make_features(400, 150)
     test, _ = make_features(300, 150, seed=1)
     ours = LinearSVM(C=C, class_weight=class_weight).fit(X, y)
-    theirs = SVC(C=C, kernel="linear", class_weight=class_weight, decision_function_shape="ovo").fit(X, y)
-    expected = theirs.decision_function(test)
-    np.testing.assert_allclose(ours.decision_function(test), expected, atol=2e-3 * np.abs(expected).max())
-    clear = np.abs(expected).min(1) > 4e-3 * np.abs(expected).max()
+    theirs = SVC(C=C, kernel="linear", class_weight=class_weight).fit(X, y)
+    clear = clear_faces(theirs, test)
     assert clear.mean() > 0.5
+    np.testing.assert_allclose(ours.decision_function(test)[clear], theirs.decision_function(test)[clear], atol=2e-3)
     assert np.array_equal(ours.predict(test)[clear], theirs.predict(test)[clear])
-    assert ours.coef_.shape == (21, 150) and ours.C_ == C and ours.scores_ == {}
+    assert ours.C_ == C and ours.scores_ == {}
 
 
 @pytest.mark.parametrize("gamma", [0.01, 0.3])
@@ -63,11 +71,11 @@ def test_gaussian_machine_agrees_with_libsvm(gamma):
     X, y = make_features(300, 60)
     test, _ = make_features(1100, 60, seed=1)
     ours = RBFSVM(C=4.0, gamma=gamma).fit(X, y)
-    theirs = SVC(C=4.0, gamma=gamma, decision_function_shape="ovo").fit(X, y)
-    expected = theirs.decision_function(test)
-    np.testing.assert_allclose(ours.decision_function(test), expected, atol=5e-3 * np.abs(expected).max())
-    assert np.mean(ours.predict(test) == theirs.predict(test)) > 0.98
-    assert ours.support_vectors_.shape[1] == 60 and len(ours.support_vectors_) <= 300
+    theirs = SVC(C=4.0, gamma=gamma).fit(X, y)
+    clear = clear_faces(theirs, test)
+    assert clear.mean() > 0.5
+    np.testing.assert_allclose(ours.decision_function(test)[clear], theirs.decision_function(test)[clear], atol=5e-3)
+    assert np.mean(ours.predict(test) == theirs.predict(test)) > 0.98 and ours.gamma_ == gamma
 
 
 def test_two_classes_keep_scikit_learns_sign():
@@ -87,12 +95,12 @@ def test_ties_go_to_the_first_class():
 
 
 @settings(max_examples=5, deadline=None)
-@given(seed=st.integers(0, 1000), threads=st.sampled_from([None, 2]))
-def test_every_choice_is_the_best_mean_diagonal(seed, threads):
+@given(seed=st.integers(0, 1000))
+def test_every_choice_is_the_best_mean_diagonal(seed):
     X, y = make_features(150, 12, seed)
     split = make_split(150, np.random.default_rng(seed).choice(np.arange(7, 150), 50, replace=False))
     costs = (1e-4, 0.1, 10.0)
-    ours = LinearSVM(C=costs, n_jobs=threads).fit(X, y, validation=split)
+    ours = LinearSVM(C=costs).fit(X, y, validation=split)
     expected = {}
     for C in costs:
         guess = LinearSVM(C=C).fit(X[split.train], y[split.train]).predict(X[split.test])
@@ -102,7 +110,7 @@ def test_every_choice_is_the_best_mean_diagonal(seed, threads):
     assert ours.scores_ == pytest.approx(expected)
     assert next(C for C in costs if ours.scores_[C] == max(ours.scores_.values())) == ours.C_
     whole = LinearSVM(C=ours.C_).fit(X, y)
-    np.testing.assert_allclose(ours.coef_, whole.coef_, atol=1e-6)
+    assert np.array_equal(ours.decision_function(X), whole.decision_function(X))
 
 
 def test_the_mean_diagonal_is_not_accuracy():
@@ -159,8 +167,6 @@ def test_a_split_goes_through_a_pipeline():
 
 def test_bad_input_choice():
     X, y = make_features(60, 5)
-    with pytest.raises(ValueError, match="give fit a validation split"):
-        LinearSVM(C=(1.0, 2.0)).fit(X, y)
     with pytest.raises(ValueError, match="toy is a split of 50 faces, but there are 60"):
         LinearSVM(C=(1.0, 2.0)).fit(X, y, validation=make_split(50, np.arange(10)))
     with pytest.raises(ValueError, match="no validation split"):
@@ -264,7 +270,7 @@ def test_a_machine_that_learns_random_labels_knows_nothing():
     test, truth = make_features(2000, 40, seed=1, spread=0.05)
     machine = LinearSVM(C=1.0)
     naive = RandomLabelDetector(machine).fit(X, y)
-    assert naive.estimator_ is not machine and not hasattr(machine, "coef_")
+    assert naive.estimator_ is not machine and not hasattr(machine, "svc_")
     assert balanced_accuracy_score(truth, clone(machine).fit(X, y).predict(test)) > 0.9
     assert balanced_accuracy_score(truth, naive.predict(test)) < 0.45
 
@@ -283,14 +289,39 @@ def test_bad_input_labels():
         RandomLabelDetector(labels="even").fit(*make_features(30, 3))
 
 
-@pytest.mark.parametrize(
-    ("classifier", "failing"),
-    [
-        (LDANearestNeighbour(), ()),
-        # decisions are for pairs of classes, not for classes
-        (LinearSVM(C=1.0, n_jobs=None), ("check_classifiers_classes", "check_classifiers_train")),
-    ],
-    ids=["lda", "svm"],
-)
-def test_scikit_learns_own_checks(classifier, failing):
-    check_estimator(classifier, expected_failed_checks=dict.fromkeys(failing, "one against one"), on_skip=None)
+@pytest.mark.parametrize("classifier", [LDANearestNeighbour(), LinearSVM(), RBFSVM()], ids=["lda", "linear", "rbf"])
+def test_scikit_learns_own_checks(classifier):
+    check_estimator(classifier, on_skip=None)
+
+
+@pytest.mark.parametrize("machine", [LinearSVM(), RBFSVM(gamma=(0.02, 0.2))], ids=["linear", "rbf"])
+def test_parameters_are_chosen_without_a_validation_part(machine):
+    X, y = make_features(150, 12)
+    fitted, again = clone(machine).fit(X, y), clone(machine).fit(X, y)
+    assert len(fitted.scores_) >= 6 and fitted.scores_ == again.scores_ and np.array_equal(fitted.predict(X), again.predict(X))
+    assert fitted.scores_[fitted.C_ if "gamma" not in machine.get_params() else (fitted.C_, fitted.gamma_)] == max(fitted.scores_.values())
+    decisions = fitted.decision_function(X)
+    assert decisions.shape == (150, 7)
+    assert np.mean(fitted.classes_[decisions.argmax(1)] == fitted.predict(X)) > 0.95, "but for ties of votes"
+
+
+def test_a_class_of_one_face_is_trained_on():
+    X, y = make_features(150, 12)
+    y[y == "fear"] = "neutral"
+    y[0] = "fear"
+    for C in ((0.1, 1.0), 1.0):
+        assert "fear" in LinearSVM(C=C).fit(X, y).classes_
+    rare = np.r_[0, np.flatnonzero(y == "neutral")[:3]]
+    with pytest.raises(ValueError, match="no class has 5 faces, which choosing takes: give fit a validation split"):
+        LinearSVM(C=(0.1, 1.0)).fit(X[rare], y[rare])
+
+
+def test_scikit_learn_searches_and_calibrates():
+    X, y = make_features(200, 40, spread=0.05)
+    cv = StratifiedKFold(3)
+    search = GridSearchCV(RBFSVM(C=1.0), {"C": [0.1, 4.0], "gamma": [0.02, 0.2]}, scoring="balanced_accuracy", cv=cv).fit(X, y)
+    reference = GridSearchCV(SVC(), {"C": [0.1, 4.0], "gamma": [0.02, 0.2]}, scoring="balanced_accuracy", cv=cv).fit(X, y)
+    np.testing.assert_allclose(search.cv_results_["mean_test_score"], reference.cv_results_["mean_test_score"], atol=0.02)
+    shares = CalibratedClassifierCV(LinearSVM(C=0.1), cv=cv).fit(X, y).predict_proba(X)
+    assert shares.shape == (200, 7) and np.allclose(shares.sum(1), 1)
+    assert balanced_accuracy_score(y, search.classes_[shares.argmax(1)]) > 0.5

@@ -11,7 +11,7 @@ import pytest
 from conftest import image_bytes, pack, put
 from PIL import Image
 
-from fer_utils.datasets import DataError, folder
+from fer_utils.datasets import DataError, folder, layouts
 from fer_utils.labels import BASIC
 
 #: What can happen to any picture of any dataset; see :func:`damage`.
@@ -156,7 +156,7 @@ def test_parts_are_one_source(tmp_path: Path, zipped: bool) -> None:
     put(tmp_path, "two/a.txt", "second")
     if zipped:
         pack(tmp_path / "two")
-    whole = folder.Parts(tmp_path, {name: folder.open_source(tmp_path / name, "") for name in ("one", "two")})
+    whole = layouts.Parts(tmp_path, {name: layouts.open_source(tmp_path / name, "") for name in ("one", "two")})
     assert whole.names == ["one/a.txt", "two/a.txt"] and [whole.text(name) for name in whole.names] == ["first", "second"]
     assert "one/a.txt" in whole and "one/b.txt" not in whole and "three/a.txt" not in whole
     assert [path.name for path in whole.files(whole.names)] == ["a.txt", "two.zip" if zipped else "a.txt"]
@@ -167,15 +167,15 @@ def test_parts_are_one_source(tmp_path: Path, zipped: bool) -> None:
 
 def test_pick_classes() -> None:
     offered = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise", "contempt")
-    assert folder.pick_classes(6, offered) == ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
-    assert folder.pick_classes(7, offered) == offered[:7] and folder.pick_classes(8, offered) == offered
-    assert folder.pick_classes(6, offered, onset=True)[-1] == "neutral"
-    assert folder.pick_classes(("fear", "anger"), offered) == ("fear", "anger")
+    assert layouts.pick_classes(6, offered) == ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
+    assert layouts.pick_classes(7, offered) == offered[:7] and layouts.pick_classes(8, offered) == offered
+    assert layouts.pick_classes(6, offered, onset=True)[-1] == "neutral"
+    assert layouts.pick_classes(("fear", "anger"), offered) == ("fear", "anger")
     for wrong in (8, 5, "fear", [], ["fear", "fear"], ["joy"]):
         with pytest.raises(ValueError, match="classes must be"):
-            folder.pick_classes(wrong, offered[:7])
+            layouts.pick_classes(wrong, offered[:7])
     with pytest.raises(ValueError, match="first frames are neutral"):
-        folder.pick_classes(["fear"], offered, onset=True)
+        layouts.pick_classes(["fear"], offered, onset=True)
 
 
 @pytest.mark.parametrize("options", [{"split": "dev"}, {"classes": "fear"}, {"classes": []}, {"classes": ["sad", "sadness"]},

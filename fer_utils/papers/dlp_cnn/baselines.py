@@ -23,8 +23,6 @@ __all__ = ["load_column", "measure_descriptor", "measure_naive", "plan_table_5"]
 
 _APPEARANCE = {"LBP": LBPDescriptor, "HOG": HOGDescriptor, "Gabor": GaborDescriptor}
 _NAIVE = "Gabor"
-#: Of fewer training faces, a pair of classes is solved sooner than handed to a thread.
-_MANY = 1000
 #: Which faces of each role have landmarks for the shape descriptor.
 _SHAPE = {
     "facsynth-basic": 37, "facsynth-compound": 37, "rafdb-basic": 37, "rafdb-compound": 37, "facsynth-lab": 68, "ckplus": 68,
@@ -149,7 +147,7 @@ def measure_descriptor(context: RunContext, role: str, descriptor: str, recipe: 
     # a smoke test runs one fold
     for split, validation in islice(split_role(faces, role, recipe), None if recipe.images is None else 1):
         train, test = _describe(faces, split, descriptor)
-        machine = LinearSVM(recipe.C, n_jobs=-1 if len(train) > _MANY else 1).fit(train, faces.labels[split.train], validation=validation)
+        machine = LinearSVM(recipe.C).fit(train, faces.labels[split.train], validation=validation)
         chosen.append(machine.C_)
         guesses["mSVM"][split.test] = machine.predict(test)
         guesses["LDA"][split.test] = LDANearestNeighbour().fit(train, faces.labels[split.train]).predict(test)

@@ -111,7 +111,7 @@ def _folds(faces: FaceDataset, count: int) -> list[Split]:
 
 
 def _train(X: np.ndarray, faces: FaceDataset, recipe: CrossDatabase) -> RBFSVM:
-    return RBFSVM(recipe.C, recipe.gamma, n_jobs=1).fit(X, faces.labels, validation=_folds(faces, recipe.folds))
+    return RBFSVM(recipe.C, recipe.gamma).fit(X, faces.labels, validation=_folds(faces, recipe.folds))
 
 
 def _score(row: str, role: str, faces: FaceDataset, guess: np.ndarray, machines: list[RBFSVM]) -> Score:

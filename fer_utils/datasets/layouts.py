@@ -1,0 +1,324 @@
+"""What datasets share that are folders of pictures: class folders, file names that tell a class, several folders as one."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..errors import DataError
+from ..labels import ADJECTIVES
+from .base import FaceDataset
+from .images import PendingImages, load_images, resize_square
+from .source import Source
+
+__all__ = [
+    "SPLITS", "SUFFIXES", "Face", "Parts", "choose_faces", "list_images", "make_dataset", "open_source", "pick_classes", "read_word",
+    "resize_images", "scan_classes", "scan_names",
+]
+
+#: Endings of file names that are pictures; anything else in a folder of faces is left alone.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff")
+#: Names of parts, and what we call them.
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
+#: Classes that 6, 7 and 8 leave out.
+_LEFT_OUT = {6: ("neutral", "contempt"), 7: ("contempt",), 8: ()}
+
+
+@dataclass(frozen=True)
+class Face:
+    """One picture of a folder, and what its place or its line in a table says.
+
+    Attributes
+    ----------
+    member : str
+        Path within the source.
+    emotion : str
+        Class name.
+    split : str
+        ``"train"``, ``"val"``, ``"test"`` or ``"none"``.
+    subject : str
+        Who is shown; empty where nothing says it.
+    """
+
+    member: str
+    emotion: str
+    split: str = "none"
+    subject: str = ""
+
+    @property
+    def name(self) -> str:
+        """File name without folder."""
+        return self.member.rsplit("/", 1)[-1]
+
+
+F = TypeVar("F", bound=Face)
+
+
+def open_source(path: Path, layout: str) -> Source:
+    """Open a folder, or the zip archive of that name. Raises ``DataError``, which describes the ``layout``, if neither is there."""
+    for found in (path, path.with_name(f"{path.name}.zip")) if path.name else (path,):
+        if os.path.exists(found):
+            return Source(found, (path.name, path.stem))
+    raise DataError.at(path, "no such folder, and no .zip of that name", layout)
+
+
+def list_images(source: Source, layout: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
+    """List the pictures of a source, sorted.
+
+    Parameters
+    ----------
+    source : Source
+    layout : str
+        What the source should look like, for errors.
+    suffixes : tuple of str
+        What the name of a picture may end in, in lower case.
+
+    Returns
+    -------
+    list of str
+        Paths within the source.
+
+    Raises
+    ------
+    DataError
+        If there is none, or one has a name that is not UTF-8.
+    """
+    members = [name for name in source.names if name.lower().endswith(suffixes)]
+    for member in members:
+        try:
+            member.encode()
+        except UnicodeEncodeError as error:  # such a name can be neither printed nor stored, so that no error could tell of it later
+            where = source.where(member).encode(errors="backslashreplace").decode()
+            raise DataError.at(where, "a name that is not UTF-8", "file names in UTF-8") from error
+    if not members:
+        raise DataError.at(source.path, "no images", layout)
+    return members
+
+
+def scan_classes(source: Source, known: Sequence[str], layout: str) -> list[Face]:
+    """Read the labels of pictures off their folders.
+
+    Parameters
+    ----------
+    source : Source
+        With pictures in ``<class>/`` or ``<train, val or test>/<class>/``.
+    known : sequence of str
+        The class names there are.
+    layout : str
+        What the source should look like, for errors.
+
+    Returns
+    -------
+    list of Face
+        Sorted by path.
+
+    Raises
+    ------
+    DataError
+        If a picture lies in no class, in an unknown one, outside the parts although there are some, or twice in one class.
+    """
+    faces, seen = [], set()
+    for member in list_images(source, layout):
+        *folders, name = member.split("/")
+        split = SPLITS.get(folders[0].lower(), "none") if folders else "none"
+        if split != "none":
+            del folders[0]
+        if len(folders) != 1:
+            raise DataError.at(source.where(member), "an image in no class folder", layout)
+        emotion = read_word(folders[0])
+        if emotion not in known:
+            raise DataError.at(source.where(member), f"class {folders[0]!r}", f"one of {', '.join(known)}")
+        if (split, emotion, name) in seen:
+            raise DataError.at(source.where(member), f"comes twice, as {emotion} in two folders", "one folder a class")
+        seen.add((split, emotion, name))
+        faces.append(Face(member, emotion, split))
+    loose = next((face for face in faces if face.split == "none"), None)
+    if loose is not None and any(face.split != "none" for face in faces):
+        raise DataError.at(source.where(loose.member), "in no part, though others are", layout)
+    return faces
+
+
+def scan_names(source: Source, pattern: re.Pattern[str], expected: str, layout: str) -> Iterator[tuple[str, re.Match[str]]]:
+    """Go through pictures whose names say what they show.
+
+    Parameters
+    ----------
+    source : Source
+        With pictures at any depth.
+    pattern : re.Pattern
+        What the whole of a file name matches, without its ending.
+    expected, layout : str
+        What a name, and the source, should look like, for errors.
+
+    Yields
+    ------
+    (str, re.Match)
+        Path within the source, and the match, in the order of the paths.
+
+    Raises
+    ------
+    DataError
+        If there is no picture, or one has another name.
+    """
+    for member in list_images(source, layout):
+        match = pattern.fullmatch(member.rsplit("/", 1)[-1].rsplit(".", 1)[0])
+        if not match:
+            raise DataError.at(source.where(member), "unknown name", expected)
+        yield member, match
+
+
+def choose_faces(faces: Iterable[F], wanted: Sequence[str], where: object, what: str, layout: str) -> list[F]:
+    """Take the faces of some classes. Raises ``DataError``, which says that ``what`` is missing, if there is none."""
+    chosen = [face for face in faces if face.emotion in wanted]
+    if not chosen:
+        raise DataError.at(where, f"no {what} of {', '.join(wanted)}", layout)
+    return chosen
+
+
+def make_dataset(title: str, images: PendingImages, faces: Sequence[Face], classes: Sequence[str], **known: Any) -> FaceDataset:
+    """Put a dataset together.
+
+    Parameters
+    ----------
+    title : str
+    images : PendingImages
+        Of the faces, in their order.
+    faces : sequence of Face
+    classes : sequence of str
+        With the emotion of every face.
+    **known
+        Other fields of :class:`~fer_utils.datasets.base.FaceDataset`. ``names`` are paths by default.
+    """
+    known = {"names": np.array([face.member for face in faces], dtype=np.str_)} | known
+    return FaceDataset(
+        name=title, images=images, labels=np.array([classes.index(face.emotion) for face in faces], dtype=np.int64), classes=tuple(classes),
+        split=np.array([face.split for face in faces], dtype=np.str_), **known,
+    )
+
+
+def pick_classes(
+    classes: int | Sequence[str], offered: Sequence[str], *, onset: bool = False, left_out: dict[int, tuple[str, ...]] = _LEFT_OUT
+) -> tuple[str, ...]:
+    """Choose classes by number or by name.
+
+    Parameters
+    ----------
+    classes : {6, 7, 8} or sequence of str
+        The 6 basic emotions; 7 with neutral; 8 with contempt too. Or names, in the order that the labels shall have.
+    offered : sequence of str
+        What the dataset has.
+    onset : bool
+        Only first frames of sequences are asked for, which are neutral: a number then adds neutral.
+    left_out : dict of int to tuple of str
+        Which classes each number leaves out, where a dataset counts otherwise.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    ValueError
+        For a number or a name that the dataset does not offer, or names without neutral with ``onset``.
+    """
+    if isinstance(classes, int):
+        chosen = tuple(name for name in offered if name not in left_out.get(classes, offered))
+        if len(chosen) != classes:
+            raise ValueError(f"classes must be {', '.join(str(n) for n in left_out if n <= len(offered))} or names, got {classes}")
+        return (*chosen, "neutral") if onset and "neutral" not in chosen else chosen
+    if isinstance(classes, str) or not classes or len(set(classes)) != len(classes) or set(classes) - set(offered):
+        raise ValueError(f"classes must be different names of {', '.join(offered)}, got {classes!r}")
+    if onset and "neutral" not in classes:
+        raise ValueError(f"first frames are neutral: classes must have neutral with frames='onset', got {classes!r}")
+    return tuple(classes)
+
+
+def resize_images(source: Source, members: Sequence[str], size: int | None, mode: str) -> PendingImages:
+    """Prepare pictures, resized to squares where ``size`` is given.
+
+    Parameters
+    ----------
+    source : Source
+    members : sequence of str
+        Paths within the source.
+    size : int, optional
+        Side in pixels; without it all pictures must be of one size.
+    mode : {"RGB", "L"}
+
+    Returns
+    -------
+    PendingImages
+        See :func:`~fer_utils.datasets.images.load_images`.
+
+    Raises
+    ------
+    ValueError
+        For a ``size`` below 1 or another ``mode``.
+    """
+    if mode not in ("RGB", "L"):
+        raise ValueError(f"mode must be 'RGB' or 'L', got {mode!r}")
+    if size is None:
+        return load_images(source, members, mode=mode, hint=" as the first image; pass size to resize them all")
+    if size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
+    return load_images(source, members, mode=mode, size=(size, size), finish=partial(_resize, size=size), recipe=f"lanczos {size}")
+
+
+def _resize(image: np.ndarray, _: int, size: int) -> np.ndarray:
+    return resize_square(image, size)
+
+
+class Parts(Source):
+    """Several sources as one; the files of each lie below the name of its part.
+
+    Parameters
+    ----------
+    path : Path
+        The folder that holds them, for errors.
+    parts : dict of str to Source
+    """
+
+    def __init__(self, path: Path, parts: dict[str, Source]) -> None:
+        self.path, self._parts = path, parts
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Paths of the files, sorted, each below its part."""
+        return sorted(f"{part}/{name}" for part, source in self._parts.items() for name in source.names)
+
+    def __contains__(self, name: str) -> bool:
+        part, _, rest = name.partition("/")
+        return part in self._parts and rest in self._parts[part]
+
+    def where(self, name: str) -> str:
+        """How errors call a file."""
+        part, _, rest = name.partition("/")
+        return self._parts[part].where(rest) if part in self._parts else str(self.path / name)
+
+    def files(self, names: Sequence[str]) -> list[Path]:
+        """The files on disk behind some names, part by part."""
+        inside: dict[str, list[str]] = {}
+        for name in names:
+            part, _, rest = name.partition("/")
+            inside.setdefault(part, []).append(rest)
+        return [file for part, rests in inside.items() for file in self._parts[part].files(rests)]
+
+    def read(self, name: str, expected: str = "a readable file") -> bytes:
+        """Read the bytes of a file. Raises ``DataError``, which says what was ``expected``."""
+        if name not in self:
+            raise DataError.at(self.where(name), "not found", expected)
+        part, _, rest = name.partition("/")
+        return self._parts[part].read(rest, expected)
+
+
+def read_word(word: str) -> str:
+    """The noun of an emotion in any case, as noun or adjective; other words in lower case."""
+    word = word.strip().lower()
+    return ADJECTIVES.get(word, word)
