@@ -96,8 +96,8 @@ class _KernelSVM(ClassifierMixin, BaseEstimator):
                 scores |= {(C, gamma): self._score(kernel, codes, splits, C) for C in costs}
             best = max(scores, key=scores.__getitem__)
         self.scores_ = {C if gamma is None else (C, gamma): score for (C, gamma), score in scores.items()}
-        self.C_, self._gamma = best
-        self.svc_ = self._train(self._kernel(compared, self._gamma), codes, self.C_)
+        self.C_, self.gamma_ = best  # without a kernel's gamma None
+        self.svc_ = self._train(self._kernel(compared, self.gamma_), codes, self.C_)
         self.faces_ = X
         return self
 
@@ -125,7 +125,7 @@ class _KernelSVM(ClassifierMixin, BaseEstimator):
         """Between some of ``X`` and the training faces, ``[rows, N]``; some at a time bounds memory."""
         X = _check_faces(self, X)  # where it has double precision, so has its kernel
         for start in range(0, len(X), _ROWS):
-            yield self._kernel(self._compare(X[start : start + _ROWS], self.faces_), self._gamma)
+            yield self._kernel(self._compare(X[start : start + _ROWS], self.faces_), self.gamma_)
 
     def _find_splits(self, validation: Split | Iterable[Split] | None, codes: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Positions to train on and to score on, of each split."""
@@ -243,12 +243,6 @@ class RBFSVM(_KernelSVM):
         self.C = C
         self.gamma = gamma
         self.class_weight = class_weight
-
-    @property
-    def gamma_(self) -> float:
-        """The value of gamma that was chosen."""
-        check_is_fitted(self)
-        return self._gamma
 
     def _gammas(self) -> list[float]:
         return _sorted("gamma", self.gamma)
