@@ -47,6 +47,33 @@ def own_draws() -> None:
         sys.modules["torch"].manual_seed(0)
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Torch computes in one thread: small sums are then fastest, and always in one order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+    """Make trainings end in ``InterruptedError`` once their checkpoint holds so many steps; None: no more."""
+    from fer_utils.training.state import TrainingState
+
+    save, limit = TrainingState.save, {"step": None}
+
+    def save_and_stop(state: TrainingState, path: Path, begun: float) -> None:
+        save(state, path, begun)
+        if state.step == limit["step"]:
+            raise InterruptedError
+
+    monkeypatch.setattr(TrainingState, "save", save_and_stop)
+    return lambda step: limit.update(step=step)
+
+
 def image_bytes(seed: int, size: tuple[int, int] = (100, 100), mode: str = "RGB", kind: str = "JPEG") -> bytes:
     """A random smooth picture as a file; ``size`` is (width, height)."""
     rng = np.random.default_rng(seed)

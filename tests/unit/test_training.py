@@ -39,16 +39,10 @@ from fer_utils.training import (
 from fer_utils.training.features import has_bfloat16
 from fer_utils.training.state import TrainingState
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CLASSES = ("anger", "fear", "sadness")
 QUICK = {"steps": 12, "batch_size": 16, "milestones": (), "precision": "float32"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make_faces(count: int = 120, size: int = 28, seed: int = 0, **changes) -> FaceDataset:
@@ -82,24 +76,6 @@ def center(images, generator, size):
 
 def evaluate(model, faces) -> np.ndarray:
     return count_confusions(faces.labels, predict(model, faces.images), range(3))
-
-
-class Interrupt(Exception):
-    """A run that stops."""
-
-
-@pytest.fixture
-def stop_after(monkeypatch):
-    """Make trainings stop once their checkpoint holds so many steps; None: no more."""
-    save, limit = TrainingState.save, {"step": None}
-
-    def save_and_stop(state, path, begun):
-        save(state, path, begun)
-        if state.step == limit["step"]:
-            raise Interrupt
-
-    monkeypatch.setattr(TrainingState, "save", save_and_stop)
-    return lambda step: limit.update(step=step)
 
 
 # -- learning -------------------------------------------------------------------------------------------------------------
@@ -360,7 +336,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, stop_after, name, 
             loss = Pull(faces, model.embedding_size)
             options = {"objective": CrossEntropyWithMetric(loss, weight), "sampler": Balanced() if name == "alexnet" else None}
             stop_after(stop)
-            with pytest.raises(Interrupt) if stop else nullcontext():
+            with pytest.raises(InterruptedError) if stop else nullcontext():
                 history = fit(model, faces, settings, checkpoint=path, checkpoint_seconds=0, **options)
             assert len(saved_losses(path)) == (stop or 12)
         results.append((weights(model), weights(loss), history))
@@ -386,7 +362,7 @@ def test_the_books_losses_resume_too(tmp_path, stop_after, kind):
         before = weights(loss)
         if stop:
             stop_after(stop)
-            with pytest.raises(Interrupt):
+            with pytest.raises(InterruptedError):
                 fit(model, faces, settings, objective=CrossEntropyWithMetric(loss, 0.01), checkpoint=path, checkpoint_seconds=0)
             stop_after(None)
             model = make_model()
@@ -443,7 +419,7 @@ def test_a_frozen_network_resumes(tmp_path, stop_after):
         model = make_model()
         model.body.requires_grad_(False)
         stop_after(stop)
-        with pytest.raises(Interrupt) if stop else nullcontext():
+        with pytest.raises(InterruptedError) if stop else nullcontext():
             fit(model, make_faces(), FitSettings(**QUICK), **options)
         finals.append(weights(model))
     assert same(finals[0], finals[2]) and not same(finals[0], finals[1])

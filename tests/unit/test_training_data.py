@@ -17,6 +17,8 @@ from fer_utils.errors import DataError
 from fer_utils.training import Balanced, BalancedLabels, FitSettings, Pairs, extract_features, fit, predict
 from fer_utils.training.data import find_labels, open_data
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WHERE = torch.device("cpu")
 
 
@@ -88,20 +90,13 @@ def test_validation_from_disk(on_disk):
     fit(make_model(), Theirs(make_faces()), FitSettings(**QUICK), held_back=np.arange(30))
 
 
-def test_a_training_from_disk_resumes(tmp_path, on_disk, monkeypatch):
-    from fer_utils.training.state import TrainingState
-
+def test_a_training_from_disk_resumes(tmp_path, on_disk, stop_after):
     _, expected = train(make_faces())
-    save, path = TrainingState.save, tmp_path / "run" / "state.safetensors"
-
-    def save_and_stop(state, path, begun):
-        save(state, path, begun)
-        if state.step == 5:
-            raise InterruptedError
-
-    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
-        patch.setattr(TrainingState, "save", save_and_stop)
+    path = tmp_path / "run" / "state.safetensors"
+    stop_after(5)
+    with pytest.raises(InterruptedError):
         train(on_disk, workers=1, checkpoint=path, checkpoint_seconds=0)
+    stop_after(None)
     _, resumed = train(on_disk, workers=1, checkpoint=path)
     assert same(expected, resumed)
     images = make_faces().images.copy()

@@ -18,6 +18,8 @@ from fer_utils.losses import CenterLoss
 from fer_utils.training import Balanced, CrossEntropyWithMetric, FitSettings, Pairs, crop_and_flip, fit
 from fer_utils.training.fingerprint import checksum_arrays, describe
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def darken(by: int):
     def augment(images, generator, size):

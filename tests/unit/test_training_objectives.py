@@ -9,17 +9,10 @@ from torch import nn
 from toy_objectives import KINDS, Heads, Reconstruct, build, make_faces, prepare
 
 from fer_utils.training import CrossEntropy, FitSettings, Hook, Objective, WatchErrors, fit, predict
-from fer_utils.training.state import TrainingState
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 QUICK = {"steps": 10, "batch_size": 16, "milestones": (), "precision": "float32", "learning_rate": 0.02}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def train(kind: str, model: nn.Module | None = None, count: int = 96, objective: Objective | None = None, hooks=(), path=None, **changes):
@@ -49,21 +42,13 @@ def test_one_batch_can_be_overfitted(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, monkeypatch, kind):
-    save, limit = TrainingState.save, {"step": None}
-
-    def save_and_stop(state, path, begun):
-        save(state, path, begun)
-        if state.step == limit["step"]:
-            raise InterruptedError
-
-    monkeypatch.setattr(TrainingState, "save", save_and_stop)
+def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, stop_after, kind):
     history, whole = train(kind)
     for step in (3, 4, 9):
-        limit["step"] = step
+        stop_after(step)
         with pytest.raises(InterruptedError):
             train(kind, path=tmp_path / "run.safetensors")
-    limit["step"] = None
+    stop_after(None)
     resumed, weights = train(kind, path=tmp_path / "run.safetensors")
     assert same(whole, weights) and not same(whole, build(kind).state_dict())
     assert history.parts.keys() == resumed.parts.keys()
@@ -157,27 +142,21 @@ class Count(Hook):
         self.seen = torch.zeros(0, 2)
 
     def after_step(self, step, model, parts):
-        self.seen = torch.cat([self.seen, torch.tensor([[step, float(parts["loss"])]])])
+        self.seen = torch.cat([self.seen, torch.tensor([[step, float(parts["loss"].detach())]])])
 
     def state_dict(self):
         return {"seen": self.seen}
 
 
-def test_a_hook_sees_every_step_and_resumes(tmp_path, monkeypatch):
+def test_a_hook_sees_every_step_and_resumes(tmp_path, stop_after):
     hook = Count()
     history, whole = train("softmax", hooks=[hook])
     assert hook.seen[:, 0].tolist() == list(range(1, 11))
     np.testing.assert_array_equal(hook.seen[:, 1].numpy(), history.losses)
-    save = TrainingState.save
-
-    def save_and_stop(state, path, begun):
-        save(state, path, begun)
-        if state.step == 4:
-            raise InterruptedError
-
-    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
-        patch.setattr(TrainingState, "save", save_and_stop)
+    stop_after(4)
+    with pytest.raises(InterruptedError):
         train("softmax", hooks=[Count()], path=tmp_path / "run.safetensors")
+    stop_after(None)
     again = Count()
     _, resumed = train("softmax", hooks=[again], path=tmp_path / "run.safetensors")
     assert torch.equal(again.seen, hook.seen) and same(whole, resumed)

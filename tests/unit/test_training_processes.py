@@ -73,14 +73,6 @@ def read_step(path: Path) -> int:
     return 0
 
 
-@pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_a_killed_run_ends_with_the_same_bits(tmp_path, one_thread):
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
     losses, state = train(str(whole))

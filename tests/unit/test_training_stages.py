@@ -25,6 +25,8 @@ from fer_utils.training import (
 )
 from fer_utils.training import features as features_module
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 class Head(nn.Module):
     """A last layer alone, on features."""
