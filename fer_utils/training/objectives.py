@@ -54,7 +54,8 @@ class CrossEntropyWithMetric(Objective):
     metric_loss : nn.Module
         ``metric_loss(features, labels)`` gives a scalar: one of :mod:`fer_utils.losses`, of pytorch-metric-learning, or your own. If its
         ``forward`` has an argument ``indices``, it also gets the positions int64 ``[B]`` of the samples. Centres or a bank that it keeps
-        may change when it is called. In several processes it is given the whole batch in each (:class:`~fer_utils.losses.gathered.GatheredLoss`).
+        may change when it is called. Where several processes share a batch, each gives it all of it
+        (:class:`~fer_utils.losses.gathered.GatheredLoss`).
     weight : float
         Lambda; where it is 0 the loss is not called.
 

@@ -1,0 +1,48 @@
+"""How far baseDCNN gets: every point is planned, trained as asked and measured on people it has not seen."""
+
+import torch
+from torch import nn
+
+from fer_utils.experiments import LedgerReader, find_experiment, run_experiment
+from fer_utils.experiments.published import Cell
+from fer_utils.models import build_model
+from fer_utils.papers.dlp_cnn import scaling
+from fer_utils.papers.dlp_cnn.scaling import count_multiplications, name_point
+
+
+def test_points_are_planned_from_the_cheapest_on_and_no_dearer_than_said():
+    runs = find_experiment("dlp-cnn/scaling").plan("book", "facsynth")
+    costs = [run.arguments["width"] ** 2 * run.arguments["steps"] for run in runs]
+    assert costs == sorted(costs) and costs[-1] <= scaling.LARGEST
+    assert {run.arguments["width"] for run in runs} == set(scaling.WIDTHS)
+    assert {run.arguments["steps"] for run in runs} == set(scaling.STEPS)
+    assert not find_experiment("dlp-cnn/scaling").plan("book", "ckplus"), "no wild faces"
+
+
+def test_multiplications_are_counted_layer_by_layer():
+    model = build_model("base_dcnn", num_classes=3, width=0.05, input_size=24)
+    expected, images = 0, torch.zeros(1, 1, 24, 24)
+    for layer in [*model.body, model.classifier]:
+        images = layer(images)
+        if isinstance(layer, nn.Conv2d):
+            expected += layer.in_channels * layer.out_channels * 9 * images.shape[2] * images.shape[3]
+        elif isinstance(layer, nn.Linear):
+            expected += layer.in_features * layer.out_features
+    assert count_multiplications(model) == expected
+    assert not any(layer._forward_hooks for layer in model.modules())
+
+
+def test_the_smoke_profile(tmp_path, monkeypatch):
+    monkeypatch.setattr(scaling, "WIDTHS", (0.05, 0.1))
+    monkeypatch.setattr(scaling, "STEPS", (500, 1000))
+    assert run_experiment("dlp-cnn/scaling", "smoke", data=tmp_path) == 4
+    reader = LedgerReader("smoke", "facsynth", tmp_path)
+    compute = {}
+    for width in (0.05, 0.1):
+        for steps in (500, 1000):
+            row = name_point(width, steps)
+            found = {metric: reader.measure(Cell("dlp-cnn/scaling", row, "basic", metric))[0].value
+                     for metric in ("mean diagonal", "held-back mean recall", "training mean recall", "compute")}  # fmt: skip
+            assert all(0 <= found[metric] <= 1 for metric in list(found)[:3])
+            compute[width, steps] = found["compute"]
+    assert compute[0.05, 1000] == 2 * compute[0.05, 500] and compute[0.1, 500] > compute[0.05, 500]
