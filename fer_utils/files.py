@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["cache_root", "data_root", "package_data", "replace_whole"]
+import numpy as np
+
+__all__ = ["cache_root", "data_root", "package_data", "replace_whole", "write_rows"]
 
 
 @contextmanager
@@ -35,6 +37,19 @@ def replace_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_rows(path: Path, batches: Iterable[np.ndarray], count: int) -> None:
+    """Write arrays ``[B, ...]`` one behind the other as one ``.npy`` file of ``count`` rows, with no more than one in memory.
+
+    Written as a stream, not through a mapped file: a full disk is then an ``OSError`` and does not end the process.
+    """
+    with path.open("wb") as file:
+        for number, batch in enumerate(batches):
+            if not number:
+                header = {"descr": np.lib.format.dtype_to_descr(batch.dtype), "fortran_order": False, "shape": (count, *batch.shape[1:])}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(np.ascontiguousarray(batch).data)
 
 
 def data_root() -> Path:

@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import DataError
-from ..files import cache_root, replace_whole
+from ..files import cache_root, replace_whole, write_rows
 from .source import Source
 
 __all__ = ["PendingImages", "decode_image", "load_images", "resize_square"]
@@ -52,12 +52,15 @@ class _Store:
         self._forget()
 
     def _forget(self) -> None:
-        self._done = np.zeros(len(self.members), dtype=bool)
-        self._array: np.ndarray | None = None
+        # what was decoded together is a part; of each image, its part (-1: not decoded) and its row there
+        self._parts: list[np.ndarray] = []
+        self._part = np.full(len(self.members), -1)
+        self._row = np.zeros(len(self.members), dtype=np.int64)
+        self._looked = False  # for a cached copy
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_done", "_array", "_lock")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_parts", "_part", "_row", "_looked", "_lock")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -72,8 +75,8 @@ class _Store:
 
     def one(self, i: int) -> np.ndarray:
         """Decode a single image, or take it from those that are there."""
-        if self._array is not None and self._done[i]:
-            return self._array[i]
+        if self._part[i] >= 0:
+            return self._parts[self._part[i]][self._row[i]]
         image = self._decode(i)
         if image.shape != self.shape:
             got, want = (f"{s[1]}x{s[0]} pixels" for s in (image.shape, self.shape))
@@ -83,31 +86,43 @@ class _Store:
     def many(self, positions: np.ndarray) -> np.ndarray:
         """The images at some positions, decoding what is missing."""
         with self._lock:
-            if self._array is None:
+            if not self._looked:
                 self._open()
-            todo = positions[~self._done[positions]]
+            todo = np.unique(positions[self._part[positions] < 0])
             if len(todo):
-                self._decode_all(todo)
-                if self._done.all():
+                self._add(self._decode_all(todo), todo)
+                if (self._part >= 0).all():
                     self._keep()
-            assert self._array is not None
-            whole = len(positions) == len(self.members) and np.array_equal(positions, np.arange(len(self.members)))
-            return self._array if whole else self._array[positions]
+            return self._gather(positions)
+
+    def _add(self, part: np.ndarray, positions: np.ndarray) -> None:
+        self._row[positions], self._part[positions] = np.arange(len(positions)), len(self._parts)
+        self._parts.append(part)
+
+    def _gather(self, positions: np.ndarray) -> np.ndarray:
+        """Decoded images at some positions; what was decoded in this very order is not copied."""
+        used, rows = np.unique(self._part[positions]), self._row[positions]
+        if len(used) == 1:
+            part = self._parts[used[0]]
+            return part if np.array_equal(rows, np.arange(len(part))) else part[rows]
+        images = np.empty((len(positions), *self.shape), dtype=np.uint8)
+        for number in used:
+            own = self._part[positions] == number
+            images[own] = self._parts[number][rows[own]]
+        return images
 
     def _decode(self, i: int) -> np.ndarray:
         member = self.members[i]
         image = decode_image(self.source.read(member, "an image"), self.source.where(member), self._mode)
         return image if self._finish is None else self._finish(image, i)
 
-    def _decode_all(self, todo: np.ndarray) -> None:
-        array = self._array
-        assert array is not None
+    def _decode_all(self, todo: np.ndarray) -> np.ndarray:
+        array = np.empty((len(todo), *self.shape), dtype=np.uint8)
 
         def some(start: int) -> int:
             chunk = todo[start : start + _CHUNK]
-            for i in chunk:
-                array[i] = self.one(int(i))
-            self._done[chunk] = True
+            for row, i in enumerate(chunk, start):
+                array[row] = self.one(int(i))
             return len(chunk)
 
         pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
@@ -118,6 +133,7 @@ class _Store:
                     bar.update(count)
         finally:
             pool.shutdown(cancel_futures=True)
+        return array
 
     # A cached copy is one .npy file, written under a temporary name and renamed: one that exists is whole.
 
@@ -132,6 +148,7 @@ class _Store:
         return root / f"{hashlib.sha256(state.encode(errors='surrogateescape')).hexdigest()[:24]}.npy"
 
     def _open(self) -> None:
+        self._looked = True
         path = self._path()
         if path is not None and path.is_file():
             try:
@@ -139,10 +156,9 @@ class _Store:
             except (OSError, ValueError, EOFError):
                 kept = None
             if kept is not None and kept.dtype == np.uint8 and kept.shape == (len(self.members), *self.shape):
-                self._array, self._done[:] = kept, True
-                return
-            path.unlink(missing_ok=True)
-        self._array = np.empty((len(self.members), *self.shape), dtype=np.uint8)
+                self._add(kept, np.arange(len(self.members)))
+            else:
+                path.unlink(missing_ok=True)
 
     def _keep(self) -> None:
         path = self._path()
@@ -150,8 +166,9 @@ class _Store:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with replace_whole(path) as partial, partial.open("wb") as file:
-                np.save(file, self._array)
+            rows = np.arange(len(self.members))
+            with replace_whole(path) as partial:
+                write_rows(partial, (self._gather(rows[start : start + _MANY]) for start in range(0, len(rows), _MANY)), len(rows))
         except OSError as error:
             warnings.warn(f"{path}: decoded images are not kept ({error.strerror})", stacklevel=2)
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..augment import center_crop
 from ..datasets.base import FaceDataset
-from ..files import cache_root, replace_whole
+from ..files import cache_root, replace_whole, write_rows
 from ..models import FaceModel
 from .checkpoint import checksum
 from .data import Samples, iterate_images, scale_pixels
@@ -126,20 +126,8 @@ def cache_outputs(
         inputs = torch.cat(list(compute_batches(compute, model, faces, batch_size))).numpy()
     else:
         if not path.is_file():
-            _write_batches(path, compute_batches(compute, model, faces, batch_size), len(faces))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replace_whole(path) as partial:
+                write_rows(partial, (batch.numpy() for batch in compute_batches(compute, model, faces, batch_size)), len(faces))
         inputs = np.load(path, mmap_mode="r", allow_pickle=False)
     return Samples(f"{name} of {faces.name}", inputs, faces.labels, faces.classes)
-
-
-def _write_batches(path: Any, batches: Iterator[torch.Tensor], count: int) -> None:
-    """Write batches to one array on disk, of which no more than a batch is ever in memory; whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replace_whole(path) as partial:
-        written, start = None, 0
-        for batch in batches:
-            if written is None:
-                written = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(count, *batch.shape[1:]))
-            written[start : start + len(batch)] = batch.numpy()
-            start += len(batch)
-        if written is not None:
-            written.flush()

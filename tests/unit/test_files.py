@@ -1,8 +1,9 @@
 import os
 
+import numpy as np
 import pytest
 
-from fer_utils.files import replace_whole
+from fer_utils.files import replace_whole, write_rows
 
 
 @pytest.mark.parametrize("sync", [False, True])
@@ -28,3 +29,11 @@ def test_no_folder_is_made(tmp_path):
     with pytest.raises(FileNotFoundError), replace_whole(tmp_path / "none/a.json") as partial:
         partial.write_text("x")
     assert os.listdir(tmp_path) == []
+
+
+def test_rows_are_written_as_one_array(tmp_path):
+    whole = np.random.default_rng(0).random((10, 3, 2)).astype(np.float32)
+    write_rows(tmp_path / "rows.npy", iter(np.split(whole, [4, 5])), 10)
+    for mode in (None, "r"):
+        found = np.load(tmp_path / "rows.npy", mmap_mode=mode)
+        assert found.dtype == np.float32 and np.array_equal(found, whole)

@@ -163,6 +163,17 @@ def test_labels_are_found_without_reading_images():
     assert np.array_equal(find_labels(Subset(theirs, [3, 1])), faces.labels[[3, 1]])
 
 
+def test_a_subset_in_memory_takes_no_more_than_its_own(on_disk):
+    some = on_disk.subset([7, 3, 90])
+    assert np.array_equal(some.images, make_faces().images[[7, 3, 90]])
+    store = on_disk.__dict__["images"]._store
+    assert sum(part.nbytes for part in store._parts) == 3 * 28 * 28, "room for three images, not for all"
+    more = on_disk.subset([3, 8, 7])
+    assert np.array_equal(more.images, make_faces().images[[3, 8, 7]])
+    assert [len(part) for part in store._parts] == [3, 1], "what is there is not decoded again"
+    assert np.array_equal(on_disk.images, make_faces().images)
+
+
 def test_only_a_few_images_are_read_before_the_first_step(tmp_path):
     for i in range(200):
         put(tmp_path, f"{i:03d}.png", image_bytes(i, (28, 28), "L", "PNG"))
