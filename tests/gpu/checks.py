@@ -6,6 +6,7 @@ On the CPU they compare it with itself: that says whether they work, and nothing
 from __future__ import annotations
 
 import copy
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ from fer_utils.losses import (
 )
 from fer_utils.training import CrossEntropyWithMetric, FitSettings, Hook, Objective, crop_and_flip, fit, predict_scores
 from fer_utils.training.state import TrainingState
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler says when it begins and ends
 
 CLASSES, SIZE, BATCH, COUNT = 3, 32, 64, 700
 CPU = torch.device("cpu")
