@@ -48,11 +48,12 @@ def crop(images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, size: int 
     """
     height, width = _check(images, size)
     batch, rows, columns = len(images), *images.shape[-2:]
-    top, left = top.to(images.device), left.to(images.device)
+    # Draws are read where they were made, which is the CPU as a rule; on a GPU they would have to be waited for.
     if top.shape != (batch,) or left.shape != (batch,) or ((top < 0) | (top > rows - height) | (left < 0) | (left > columns - width)).any():
         raise ValueError(f"windows of {height}x{width} need {batch} tops up to {rows - height} and lefts up to {columns - width}")
     if not batch:
         return images.new_empty((*images.shape[:-2], height, width))
+    top, left = (places.to(images.device, non_blocking=True) for places in (top, left))
     # A row of a window is a run of pixels in memory: copy runs, for that is several times faster than indexing pixels.
     flat = images.contiguous().flatten()
     runs = flat.as_strided((flat.numel() - width + 1, width), (1, 1))
@@ -67,7 +68,8 @@ def flip(images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         raise ValueError(f"images of shape {list(images.shape)} need one bool each, got {mask.dtype} {list(mask.shape)}")
     if not len(images):
         return images.clone()
-    # Image by image: on a CPU this is several times faster than indexing with the mask or choosing pixels from both.
+    # Image by image: on a CPU this is several times faster than indexing with the mask or choosing pixels from both. On a GPU it is a
+    # launch for each mirrored image, and no wait where the mask was drawn on the CPU.
     return torch.stack([image.flip(-1) if turn else image for image, turn in zip(images.unbind(), mask.tolist(), strict=True)])
 
 

@@ -7,10 +7,13 @@ Image order is used throughout: the eye and mouth corner on the image's left com
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
-from skimage.transform import SimilarityTransform
+
+if TYPE_CHECKING:
+    from skimage.transform import SimilarityTransform
 
 __all__ = ["TEMPLATE_5", "align_face", "align_faces", "similarity_transform", "warp_points"]
 
@@ -45,6 +48,8 @@ def similarity_transform(points: np.ndarray, size: int = 100, template: np.ndarr
         raise ValueError(f"alignment needs five finite (x, y) points, got an array of shape {points.shape}")
     if np.ptp(points, axis=0).max() < 1e-6:
         raise ValueError("alignment needs five distinct points, got one point five times")
+    from skimage.transform import SimilarityTransform  # faces that come aligned need none, and a rented GPU may have none
+
     return SimilarityTransform.from_estimate(points, template * (size / 100))
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
@@ -49,7 +49,7 @@ def run_experiment(id: str, profile: str = "book", dataset: str = "facsynth", **
 def run_experiments(
     ids: Sequence[str], profile: str = "book", dataset: str = "facsynth", *, seeds: int | None = None,
     root: str | os.PathLike[str] | None = None, scheduler: str | None = None, workers: int | None = None, data: Path | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    wanted: Callable[[Run], bool] = lambda run: True, say: Callable[[str], None] = lambda text: None,
 ) -> int:
     """Run what the ledger does not hold yet.
 
@@ -73,6 +73,8 @@ def run_experiments(
         Local processes; by default the runs follow each other in this one.
     data : Path, optional
         The folder that holds ``results`` and ``checkpoints``; the book's by default.
+    wanted : callable
+        Asked for each missing run, just before it would begin in this process, whether it shall. One that shall not stays missing.
     say : callable
         Told what is going on.
 
@@ -99,7 +101,7 @@ def run_experiments(
     done, failed = 0, {}
     with _open_pool(scheduler, workers) as execute:
         for wave in _order([find_experiment(id) for id in dict.fromkeys(ids)]):
-            count, problems = _run_wave(wave, Profile(profile), dataset, seeds, place, home, execute, say)
+            count, problems = _run_wave(wave, Profile(profile), dataset, seeds, place, home, execute, wanted, say)
             done, failed = done + count, failed | problems
     if failed:
         raise ExperimentError("; ".join(f"{name}: {problem}" for name, problem in failed.items()))
@@ -120,12 +122,12 @@ def _order(experiments: Sequence[Experiment]) -> Iterator[list[Experiment]]:
         sorter.done(*ready)
 
 
-_Execute = Callable[[list[Job]], Iterator[tuple[Job, Any]]]
+_Execute = Callable[[Iterable[Job]], Iterator[tuple[Job, Any]]]
 
 
 def _run_wave(
     wave: Sequence[Experiment], profile: Profile, dataset: str, seeds: int | None, root: str | None, data: str | None, execute: _Execute,
-    say: Callable[[str], None],
+    wanted: Callable[[Run], bool], say: Callable[[str], None],
 ) -> tuple[int, dict[str, str]]:
     """Run what is missing of some experiments, side by side; return how many runs were entered, and what failed."""
     home = Path(data) if data else None
@@ -143,7 +145,8 @@ def _run_wave(
             say(f"{experiment.id}: {len(missing)} of {len(runs)} runs are missing")
             jobs += [Job(experiment.id, profile, dataset, run, root, data) for run in missing]
         alone = [job for job in jobs if job.id in {e.id for e in wave if e.alone}]
-        for job, found in chain(execute([job for job in jobs if job not in alone]), *(execute([job]) for job in alone)):
+        together = (job for job in jobs if job not in alone and wanted(job.run))
+        for job, found in chain(execute(together), chain.from_iterable(execute([job]) for job in alone if wanted(job.run))):
             if isinstance(found, BaseException):
                 failed[job.name] = f"{type(found).__name__}: {found}"
                 say(f"{job.name}: failed, {failed[job.name]}")
@@ -232,7 +235,7 @@ def _lock(paths: Sequence[Path]) -> Iterator[None]:
 # -- here or through Dask -------------------------------------------------------------------------------------------------
 
 
-def _execute_here(jobs: list[Job]) -> Iterator[tuple[Job, Any]]:
+def _execute_here(jobs: Iterable[Job]) -> Iterator[tuple[Job, Any]]:
     for job in jobs:
         try:
             found: Any = execute_run(job)
@@ -253,7 +256,7 @@ def _open_pool(scheduler: str | None, workers: int | None) -> Iterator[_Execute]
     except ModuleNotFoundError as error:
         raise ValueError(f"running in parallel needs Dask ({error.name} is missing): pip install 'dask[distributed]'") from None
 
-    def execute(jobs: list[Job]) -> Iterator[tuple[Job, Any]]:
+    def execute(jobs: Iterable[Job]) -> Iterator[tuple[Job, Any]]:
         futures = {client.submit(execute_run, job, key=f"ferbook-{job.key}", pure=False): job for job in jobs}
         for future in as_completed(list(futures)):
             job = futures.pop(future)

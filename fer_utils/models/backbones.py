@@ -1,7 +1,8 @@
 """AlexNet, VGG and ResNet from torchvision, made fit for small faces and for any width.
 
 All are drawn as baseDCNN is (:func:`~fer_utils.models.base.initialise`), so that a comparison is one of architectures. Pooling without
-a margin rounds up, as in Caffe. ``width`` multiplies the channels of every layer but the input and the class scores.
+a margin rounds up, as in Caffe. ``width`` multiplies the channels of every layer but the input and the class scores. torchvision is
+imported when one of them is built: the papers' own networks need none, and a rented GPU may have none.
 """
 
 from __future__ import annotations
@@ -11,9 +12,6 @@ from itertools import pairwise
 import torch
 from torch import nn
 from torch.nn.functional import conv2d
-from torchvision import models
-from torchvision.models.resnet import BasicBlock
-from torchvision.models.vgg import cfgs, make_layers
 
 from .base import FaceModel, find_flat_size, initialise, round_width
 from .registry import register_model
@@ -93,6 +91,8 @@ class AlexNet(FaceModel):
         super().__init__(
             num_classes=num_classes, width=width, in_channels=in_channels, input_size=input_size, image_size=image_size, dropout=dropout
         )
+        from torchvision import models
+
         with torch.device("meta"):  # its 60 million weights are not drawn, only to be replaced
             layers = models.AlexNet().features
         _widen(layers, width)
@@ -140,6 +140,8 @@ class VGG(FaceModel):
         )
         if depth not in _VGG:
             raise ValueError(f"depth must be one of {', '.join(map(str, _VGG))}, got {depth}")
+        from torchvision.models.vgg import cfgs, make_layers
+
         with torch.device("meta"):
             layers = make_layers(cfgs[_VGG[depth]])
         _widen(layers, width)
@@ -182,6 +184,9 @@ class ResNet(FaceModel):
         )
         if depth not in _RESNET:
             raise ValueError(f"depth must be one of {', '.join(map(str, _RESNET))}, got {depth}")
+        from torchvision import models
+        from torchvision.models.resnet import BasicBlock
+
         with torch.device("meta"):
             whole = models.ResNet(BasicBlock, list(_RESNET[depth]))
         layers = nn.Sequential(*list(whole.children())[:-1], nn.Flatten())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from .checkpoint import checksum
 from .data import Samples, iterate_images, scale_pixels
 from .fingerprint import checksum_arrays
 
-__all__ = ["cache_outputs", "evaluation_mode", "extract_features", "has_bfloat16", "predict", "predict_scores"]
+__all__ = ["cache_outputs", "evaluation_mode", "exact_cudnn", "extract_features", "has_bfloat16", "predict", "predict_scores"]
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -29,6 +29,11 @@ def has_bfloat16(device: torch.device) -> bool:
     # not public; on a processor without these instructions torch computes bfloat16 too, but slowly
     asked = (getattr(torch.cpu, name, bool) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return device.type == "cpu" and any(ask() for ask in asked)
+
+
+def exact_cudnn() -> AbstractContextManager[None]:
+    """The same convolutions on a GPU every time, and float32 that is float32: cuDNN would round what it multiplies to 11 bits (TF32)."""
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 @contextmanager
@@ -50,7 +55,7 @@ def compute_batches(
 ) -> Iterator[torch.Tensor]:
     """Apply ``compute`` to the centre crop of each image, batch by batch, in evaluation mode: float32 ``[B, ...]``, on the CPU."""
     device = next(model.parameters()).device
-    with evaluation_mode(model):
+    with evaluation_mode(model), exact_cudnn():
         for images in iterate_images(data, model, batch_size, workers):
             yield compute(scale_pixels(center_crop(images, model.input_size), device)).float().cpu()
 

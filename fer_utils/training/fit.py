@@ -25,7 +25,7 @@ from ..datasets.base import FaceDataset
 from ..metrics import compute_metric, count_confusions
 from ..splits import validation_split
 from .data import Batch, Samples, Source, list_steps, open_data, scale_pixels
-from .features import evaluation_mode, has_bfloat16
+from .features import evaluation_mode, exact_cudnn, has_bfloat16
 from .fingerprint import checksum_arrays, describe
 from .hooks import Hook
 from .objectives import CrossEntropy, Objective
@@ -333,7 +333,7 @@ def _train(run: _Run, path: Path | None, checkpoint_seconds: float, progress: bo
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     set_training_mode(model)
     with (
-        torch.random.fork_rng(devices), torch.backends.cudnn.flags(enabled=True, deterministic=True),
+        torch.random.fork_rng(devices), exact_cudnn(),
         tqdm(total=settings.steps, initial=state.step, desc="training", unit="step", leave=False, disable=None if show else True) as bar,
     ):
         batches = iter(()) if state.done else run.read_batches()

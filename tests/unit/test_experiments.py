@@ -134,6 +134,20 @@ def test_only_what_is_missing_is_run(empty_registry, tmp_path):
     assert Ledger("toy/table-1", "book", "muxspace", tmp_path).runs == []
 
 
+def test_runs_that_are_not_wanted_stay_missing(tmp_path, empty_registry):
+    register("toy/table-1", lambda setup: [Run(f"run {seed}", toy.draw_slowly, {}, seed) for seed in setup.seeds])
+    said, asked = [], []
+
+    def wanted(run):
+        asked.append((run.seed, sum(line.endswith(" s") for line in said)))
+        return run.seed != 1
+
+    assert run_experiment("toy/table-1", data=tmp_path, wanted=wanted, say=said.append) == 2
+    assert asked == [(0, 0), (1, 1), (2, 1)], "each is asked for when the runs before it have ended"
+    assert [run["seed"] for run in Ledger("toy/table-1", "book", "facsynth", tmp_path).runs] == [0, 2]
+    assert run_experiment("toy/table-1", data=tmp_path) == 1
+
+
 def test_a_failing_run_does_not_stop_the_others(empty_registry, tmp_path):
     runs = [Run("bad", toy.fail), *toy.plan_skills(Setup(Profile.BOOK, "muxspace", (0,)))]
     register("toy/table-1", runs)
