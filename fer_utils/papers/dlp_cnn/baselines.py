@@ -12,11 +12,11 @@ from ...datasets.base import FaceDataset
 from ...descriptors import GaborDescriptor, HOGDescriptor, LBPDescriptor, ShapeDescriptor
 from ...experiments.context import RunContext
 from ...experiments.faces import find_apex_options, find_roles, limit_per_class
+from ...experiments.protocol import split_role
 from ...experiments.registry import Run, Setup, register_experiment
 from ...experiments.scores import Score, score_faces
 from ...labels import BASIC
 from ...splits import Split
-from .protocol import split_role
 from .recipe import Baselines
 
 __all__ = ["load_column", "measure_descriptor", "measure_naive", "plan_table_5"]

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...experiments.context import RunContext
 from ...experiments.faces import find_apex_options
+from ...experiments.protocol import BY_PEOPLE, split_role
 from ...experiments.registry import Run, Setup, register_experiment
 from ...experiments.scores import Score, score_faces
 from ...training import FitSettings, extract_features, fit
@@ -23,7 +24,6 @@ from .networks import (
     train_network,
 )
 from .objective import make_objective
-from .protocol import BY_PEOPLE, split_role
 from .recipe import DLPCNN
 
 __all__ = ["measure_confusion", "measure_network", "measure_time", "measure_transfer"]

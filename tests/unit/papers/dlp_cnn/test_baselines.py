@@ -14,12 +14,12 @@ from fer_utils.experiments import (
     load_role,
     run_experiment,
 )
+from fer_utils.experiments.protocol import split_role
 from fer_utils.experiments.published import load_published
 from fer_utils.experiments.recipe import Profile
 from fer_utils.experiments.scores import unpack_labels
 from fer_utils.labels import BASIC
 from fer_utils.papers.dlp_cnn import baselines
-from fer_utils.papers.dlp_cnn.protocol import split_role
 from fer_utils.papers.dlp_cnn.recipe import Baselines
 from fer_utils.splits import subject_kfold
 

@@ -1,20 +1,32 @@
-"""Which faces train, choose and test: the protocols of Li & Deng 2019 (V-A, V-D) for each role."""
+"""Which faces train, choose and test, for each role: the protocols of Li & Deng 2019 (V-A, V-D), which other papers share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
-from ...datasets.base import FaceDataset
-from ...splits import Split, leave_one_subject_out, predefined, subject_kfold, validation_split
-from .recipe import DLPCNN, Baselines
+from ..datasets.base import FaceDataset
+from ..splits import Split, leave_one_subject_out, predefined, subject_kfold, validation_split
 
-__all__ = ["BY_PEOPLE", "split_role"]
+__all__ = ["BY_PEOPLE", "SplitRecipe", "split_role"]
 
 #: Roles whose faces are split by folds of people, as their owners define no parts.
 BY_PEOPLE = ("lab", "mmi")
 
 
-def split_role(faces: FaceDataset, role: str, recipe: Baselines | DLPCNN) -> Iterator[tuple[Split, Split | list[Split]]]:
+class SplitRecipe(Protocol):
+    """What :func:`split_role` asks of a recipe."""
+
+    @property
+    def folds(self) -> int:
+        """Of people, where the owners define no parts."""
+
+    @property
+    def validation(self) -> float:
+        """Share of a training part on which to choose, where its people are not split into folds."""
+
+
+def split_role(faces: FaceDataset, role: str, recipe: SplitRecipe) -> Iterator[tuple[Split, Split | list[Split]]]:
     """Split the faces of a role, with splits of each training part on which C is chosen.
 
     Parameters
@@ -23,8 +35,8 @@ def split_role(faces: FaceDataset, role: str, recipe: Baselines | DLPCNN) -> Ite
     role : str
         ``lab`` and ``mmi``: folds of people; ``lab-small``: each person left out once; ``film``: the owners' parts, tested on the
         validation part, as labels of SFEW's test part are not public; others: the owners' train and test part.
-    recipe : Baselines or DLPCNN
-        For ``folds``, and ``validation``, the share of a training part on which C is chosen where its people are not split.
+    recipe : SplitRecipe
+        For ``folds`` and ``validation``.
 
     Yields
     ------
