@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import stat
+import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["cache_root", "data_root", "package_data", "replace_whole", "write_rows"]
+from .errors import DataError
+
+__all__ = ["cache_root", "data_root", "package_data", "private_folder", "replace_whole", "write_rows"]
 
 
 @contextmanager
@@ -37,6 +41,24 @@ def replace_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def private_folder(name: str) -> Path:
+    """A folder of this user alone, made if need be, among the system's temporary files, where others can guess its name.
+
+    Raises
+    ------
+    DataError
+        If something of that name is there that others made or may write to.
+    """
+    path = Path(tempfile.gettempdir()) / name
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        expected = "a folder of yours alone; set FER_CACHE to another place"
+        raise DataError.at(path, "belongs to somebody else, or others may enter it", expected)
+    return path
 
 
 def write_rows(path: Path, batches: Iterable[np.ndarray], count: int) -> None:

@@ -8,7 +8,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..files import cache_root
+from ..files import cache_root, private_folder
 from .context import RunContext
 from .recipe import Profile
 from .registry import Run, check_scores
@@ -59,7 +58,7 @@ class Job:
     def workdir(self) -> Path:
         """The folder of the run; below the system's folder for temporary files where the cache is switched off."""
         root = cache_root()
-        return (Path(tempfile.gettempdir()) / "fer-book" if root is None else root) / "runs" / self.key
+        return (private_folder(f"fer-book-{os.getuid()}") if root is None else root) / "runs" / self.key
 
 
 def execute_run(job: Job) -> dict[str, Any]:

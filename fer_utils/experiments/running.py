@@ -11,8 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
@@ -69,6 +68,7 @@ def run_experiments(
         Where the dataset's copy lies.
     scheduler : str, optional
         Address of a running Dask scheduler, ``tcp://host:port``. Its workers need this package and, at the same places, the faces.
+        Whoever reaches such an address can run code there: keep it on a network of your own.
     workers : int, optional
         Local processes; by default the runs follow each other in this one.
     data : Path, optional
@@ -138,7 +138,7 @@ def _run_wave(
             ledger = ledgers[experiment.id] = Ledger(experiment.id, profile, dataset, home)
             ledger.path.parent.mkdir(parents=True, exist_ok=True)  # where it cannot be written, before anything is run
             runs = experiment.plan(profile, dataset, seeds)
-            dropped = _drop_stale(ledger, runs, root, say)
+            dropped = _drop_stale(ledger, runs, root, home, say)
             missing = [run for run in runs if run.key not in ledger]
             if dropped and not missing:
                 ledger.save()
@@ -172,8 +172,11 @@ def _enter(ledger: Ledger, job: Job, entry: dict[str, Any], data: Path | None) -
     shutil.rmtree(job.workdir(), ignore_errors=True)
 
 
-def _drop_stale(ledger: Ledger, runs: Sequence[Run], root: str | None, say: Callable[[str], None]) -> list[str]:
-    """Take out runs on other faces than those that are here, and those that no plan has; on disk, the next :meth:`Ledger.save` does."""
+def _drop_stale(ledger: Ledger, runs: Sequence[Run], root: str | None, data: Path | None, say: Callable[[str], None]) -> list[str]:
+    """Take out what has to be run again; on disk, the next :meth:`Ledger.save` does.
+
+    That is a run on other faces than those that are here, one that no plan has, and one whose files are lost.
+    """
     planned: dict[str, list[Any]] = {}
     for run in runs:
         planned.setdefault(run.name, []).append(run.kept_arguments)
@@ -193,8 +196,23 @@ def _drop_stale(ledger: Ledger, runs: Sequence[Run], root: str | None, say: Call
                 say(f"{ledger.id}: {run['name']!r} was measured on other faces; it is run again")
                 stale.append(run["key"])
                 break
+        else:
+            lost = _find_lost_file(ledger, run, data)
+            if lost is not None:
+                say(f"{ledger.id}: {lost} of {run['name']!r}, seed {run['seed']}, is gone or damaged; the run is made again")
+                stale.append(run["key"])
     ledger.drop(stale)
     return stale
+
+
+def _find_lost_file(ledger: Ledger, run: Mapping[str, Any], data: Path | None) -> str | None:
+    """Name of a file that a run left and that is not what it left any more; None if all are there."""
+    folder = checkpoint_folder(ledger.id, ledger.profile, ledger.dataset, data)
+    for name, checksum in run.get("files", {}).items():
+        path = folder / name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != checksum:
+            return name
+    return None
 
 
 def _find_checksum(dataset: str, loaded: dict[str, Any], root: str | None) -> str | None:
@@ -215,12 +233,16 @@ def _lock(paths: Sequence[Path]) -> Iterator[None]:
     except ModuleNotFoundError:  # not on Windows
         yield
         return
-    folder = Path(tempfile.gettempdir()) / f"fer-book-locks-{os.getuid()}"
-    folder.mkdir(exist_ok=True)
     held = []
     try:
         for path in sorted(paths):
-            file = (folder / hashlib.sha256(os.fspath(path.absolute()).encode()).hexdigest()[:24]).open("w")
+            # beside what it locks, so whoever may write the ledger may lock it and nobody else; never through a link, never emptied
+            path.parent.mkdir(parents=True, exist_ok=True)
+            place = path.with_name(f".{path.stem}.lock")
+            try:
+                file = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise DataError.at(place, f"cannot be opened ({error.strerror})", "a plain file, or none") from error
             held.append(file)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -229,7 +251,7 @@ def _lock(paths: Sequence[Path]) -> Iterator[None]:
         yield
     finally:
         for file in held:
-            file.close()
+            os.close(file)
 
 
 # -- here or through Dask -------------------------------------------------------------------------------------------------
@@ -275,6 +297,7 @@ def _open_pool(scheduler: str | None, workers: int | None) -> Iterator[_Execute]
     threads = str(max(1, (os.cpu_count() or 1) // count))
     # a run may keep its worker busy for hours, and may use the memory that there is
     with dask.config.set({"distributed.scheduler.worker-ttl": None}), LocalCluster(
-        n_workers=count, threads_per_worker=1, dashboard_address=None, memory_limit=0, env=dict.fromkeys(_THREADS, threads)
+        n_workers=count, threads_per_worker=1, dashboard_address=None, memory_limit=0, env=dict.fromkeys(_THREADS, threads),
+        security=True,  # certificates of its own: a port of this machine is open to everybody on it, and would run whatever it is sent
     ) as cluster, Client(cluster) as client:
         yield execute

@@ -247,7 +247,8 @@ def render_sets(
     if not todo:
         return shards
     if scheduler is None:
-        cluster = LocalCluster(n_workers=workers or os.cpu_count(), threads_per_worker=1, dashboard_address=None)
+        # certificates of its own: a port of this machine is open to everybody on it, and would run whatever it is sent
+        cluster = LocalCluster(n_workers=workers or os.cpu_count(), threads_per_worker=1, dashboard_address=None, security=True)
         client = Client(cluster)
     else:
         client = Client(scheduler, timeout=20)

@@ -100,7 +100,7 @@ def test_runs_enter_the_ledger_once(empty_registry, tmp_path):
     assert ledger.test_sets[outcome["test_set"]]["truth"] == "".join(map(str, toy.TRUTH))
     assert {"numpy", "python", "fer-utils"} <= run["versions"].keys() and run["hardware"]["cores"] >= 1 and run["peak_mb"] > 10
     assert run["date"].endswith("+00:00") and run["wall_s"] >= 0 and (run["commit"] is None or len(run["commit"].split("-")[0]) == 40)
-    assert [p.name for p in path.parent.iterdir()] == ["table-5.json"]
+    assert sorted(p.name for p in path.parent.iterdir()) == [".table-5.lock", "table-5.json"]
     assert not list((cache_root() / "runs").iterdir()), "folders of finished runs are cleared"
     frame = read_ledger("dlp-cnn", data=tmp_path)
     assert len(frame) == 8 * 9 and set(frame["count"]) == {420}
@@ -303,6 +303,34 @@ def test_a_changed_file_is_not_taken_for_the_runs_own(empty_registry, tmp_path):
     path.write_text("0 1 9")
     with pytest.raises(DataError, match=r"count\.txt: is not the file whose checksum the ledger has"):
         find_checkpoint("toy/table-1", "count.txt", data=tmp_path)
+
+
+@pytest.mark.parametrize("harm", ["gone", "damaged"])
+def test_a_run_whose_file_is_lost_is_missing(empty_registry, tmp_path, harm):
+    register("toy/table-1", [Run("counter", toy.count_up, {"steps": 3, "stop": 3})])
+    run_experiment("toy/table-1", data=tmp_path)
+    path = find_checkpoint("toy/table-1", "count.txt", data=tmp_path)
+    whole, said = path.read_bytes(), []
+    path.unlink() if harm == "gone" else path.write_bytes(whole[::-1])
+    assert run_experiment("toy/table-1", data=tmp_path, say=said.append) == 1
+    assert "toy/table-1: count.txt of 'counter', seed None, is gone or damaged; the run is made again" in said
+    assert find_checkpoint("toy/table-1", "count.txt", data=tmp_path).read_bytes() == whole
+    assert run_experiment("toy/table-1", data=tmp_path) == 0
+
+
+def test_a_lock_lies_beside_its_ledger_and_follows_no_link(empty_registry, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
+    register("toy/table-1", [Run("counter", toy.count_up, {"steps": 3, "stop": 3})])
+    run_experiment("toy/table-1", data=tmp_path)
+    (lock,) = tmp_path.rglob("*.lock")
+    assert lock.parent == Ledger("toy/table-1", "book", "facsynth", tmp_path).path.parent and lock.stat().st_mode & 0o777 == 0o600
+    precious = tmp_path / "precious.txt"
+    precious.write_text("mine")
+    lock.unlink()
+    lock.symlink_to(precious)
+    with pytest.raises(DataError, match=r"\.table-1\.lock: cannot be opened"):
+        run_experiment("toy/table-1", data=tmp_path)
+    assert precious.read_text() == "mine"
 
 
 def test_time_is_measured_when_nothing_else_runs(empty_registry, tmp_path, monkeypatch):

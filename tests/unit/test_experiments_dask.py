@@ -89,6 +89,28 @@ def test_local_workers(empty_registry, tmp_path):
     assert str(os.getpid()) not in pids and len(pids) == 2
 
 
+def test_nobody_else_can_use_the_local_workers(empty_registry, tmp_path, monkeypatch):
+    """The cluster listens on a port of the machine: without its certificates nobody gets in."""
+    import distributed
+
+    found = {}
+    real = distributed.Client
+
+    def connect(cluster, **options):
+        address = found["address"] = cluster.scheduler_address
+        with pytest.raises((OSError, TimeoutError)):
+            real(address.replace("tls://", "tcp://"), timeout=2)
+        with pytest.raises((OSError, TimeoutError, TypeError)):
+            real(address, timeout=2)
+        return real(cluster, **options)
+
+    monkeypatch.setattr(distributed, "Client", connect)
+    monkeypatch.setattr("dask.distributed.Client", connect)
+    register_experiment("toy/table-1")(lambda setup: [Run("sleeper", toy.sleep, {"log": str(tmp_path), "seconds": 0.0}, 0)])
+    assert run_experiment("toy/table-1", workers=1, data=tmp_path) == 1
+    assert found["address"].startswith("tls://")
+
+
 def test_a_worker_of_two_threads_draws_what_one_thread_draws(empty_registry, tmp_path):
     """torch's generator belongs to the process: two runs at once would draw from each other's."""
     from distributed import LocalCluster

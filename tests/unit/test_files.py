@@ -3,7 +3,8 @@ import os
 import numpy as np
 import pytest
 
-from fer_utils.files import replace_whole, write_rows
+from fer_utils.errors import DataError
+from fer_utils.files import private_folder, replace_whole, write_rows
 
 
 @pytest.mark.parametrize("sync", [False, True])
@@ -37,3 +38,15 @@ def test_rows_are_written_as_one_array(tmp_path):
     for mode in (None, "r"):
         found = np.load(tmp_path / "rows.npy", mmap_mode=mode)
         assert found.dtype == np.float32 and np.array_equal(found, whole)
+
+
+def test_a_private_folder_is_nobody_elses(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    path = private_folder("mine")
+    assert path == tmp_path / "mine" == private_folder("mine") and path.stat().st_mode & 0o777 == 0o700
+    path.chmod(0o755)
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "file").touch()
+    for name in ("mine", "link", "file"):
+        with pytest.raises(DataError, match=rf"{name}: belongs to somebody else, or others may enter it"):
+            private_folder(name)
