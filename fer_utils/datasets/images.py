@@ -204,12 +204,13 @@ class PendingImages:
         return self._store.many(self._positions)
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file does: its time of change can be set back, but not when and as what it came to be there."""
     try:
         found = path.stat()
     except OSError:
-        return (0, 0)
-    return (found.st_size, found.st_mtime_ns)
+        return (0,)
+    return (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
 def decode_image(data: bytes, where: object, mode: str = "RGB") -> np.ndarray:

@@ -125,8 +125,9 @@ def _source_hash() -> str:
 
 @cache
 def _commit() -> str | None:
-    """The commit of the package's code."""
+    """The commit of the package's code; None outside a repository, and in one that does not hold it, such as around a ``.venv``."""
     try:
+        _git("ls-files", "--error-unmatch", "--", str(_PACKAGE / "__init__.py"))
         head = _git("rev-parse", "HEAD")
         return head + ("-dirty" if _git("status", "--porcelain", "--", str(_PACKAGE)) else "")
     except (OSError, subprocess.SubprocessError):

@@ -129,7 +129,7 @@ def fingerprint_faces(dataset: str, faces: FaceDataset | None = None) -> dict[st
     -------
     dict
         ``sha256``: of FACSynth's list of checksums; of another dataset's file names, labels, classes and parts. With ``faces``, also
-        ``name`` and ``count``.
+        ``name`` and ``count``; and of another dataset than FACSynth, ``pixels``: SHA-256 of all its images, which names do not tell.
 
     Raises
     ------
@@ -147,5 +147,7 @@ def fingerprint_faces(dataset: str, faces: FaceDataset | None = None) -> dict[st
     else:
         parts = [faces.name, *faces.classes, *faces.names.tolist(), *faces.split.tolist()]
         digest = hashlib.sha256("\n".join(parts).encode(errors="surrogateescape") + faces.labels.tobytes()).hexdigest()
-    known = {} if faces is None else {"name": faces.name, "count": len(faces)}
+    known: dict[str, Any] = {} if faces is None else {"name": faces.name, "count": len(faces)}
+    if faces is not None and not dataset.startswith("facsynth"):
+        known["pixels"] = hashlib.sha256(np.ascontiguousarray(faces.images).data).hexdigest()
     return {**known, "sha256": digest}

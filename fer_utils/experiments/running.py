@@ -180,7 +180,7 @@ def _drop_stale(ledger: Ledger, runs: Sequence[Run], root: str | None, data: Pat
     planned: dict[str, list[Any]] = {}
     for run in runs:
         planned.setdefault(run.name, []).append(run.kept_arguments)
-    now: dict[str, str | None] = {}
+    now: dict[str, dict[str, Any]] = {}
     stale = []
     for run in ledger.runs:
         if run["arguments"] not in planned.get(run["name"], []):
@@ -191,8 +191,8 @@ def _drop_stale(ledger: Ledger, runs: Sequence[Run], root: str | None, data: Pat
         for loaded in run["faces"]:
             known = json.dumps([loaded["role"], loaded["options"]])
             if known not in now:
-                now[known] = _find_checksum(ledger.dataset, loaded, root)
-            if now[known] not in (None, loaded["sha256"]):
+                now[known] = _fingerprint_again(ledger.dataset, loaded, root)
+            if any(name in loaded and value != loaded[name] for name, value in now[known].items()):
                 say(f"{ledger.id}: {run['name']!r} was measured on other faces; it is run again")
                 stale.append(run["key"])
                 break
@@ -215,14 +215,14 @@ def _find_lost_file(ledger: Ledger, run: Mapping[str, Any], data: Path | None) -
     return None
 
 
-def _find_checksum(dataset: str, loaded: dict[str, Any], root: str | None) -> str | None:
-    """The checksum that the faces which a run loaded have now; None if they are not here."""
+def _fingerprint_again(dataset: str, loaded: dict[str, Any], root: str | None) -> dict[str, Any]:
+    """The checksums that the faces which a run loaded have now; none if they are not here."""
     try:
         if dataset.startswith("facsynth"):
-            return fingerprint_faces(dataset)["sha256"]
-        return fingerprint_faces(dataset, load_role(dataset, loaded["role"], root, **loaded["options"]))["sha256"]
+            return fingerprint_faces(dataset)
+        return fingerprint_faces(dataset, load_role(dataset, loaded["role"], root, **loaded["options"]))
     except (ValueError, ImportError):  # a DataError, or too few faces to split
-        return None
+        return {}
 
 
 @contextmanager

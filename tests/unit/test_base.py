@@ -446,6 +446,18 @@ def test_a_changed_file_is_decoded_anew(cached: tuple[Source, list[str]]) -> Non
     assert waiting(source, names).images[3, 0, 0] == 4 and len(kept()) == 2
 
 
+def test_a_file_of_the_same_size_and_time_is_decoded_anew(cached: tuple[Source, list[str]]) -> None:
+    source, names = cached
+    assert waiting(source, names).images[3, 0, 0] == 3
+    path = source.path / "3.png"
+    before = path.stat()
+    data = (source.path / "4.png").read_bytes()
+    put(source.path, "3.png", data + b"\0" * (before.st_size - len(data)))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert waiting(source, names).images[3, 0, 0] == 4
+
+
 def test_a_kill_while_writing_leaves_no_cached_copy(cached: tuple[Source, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     source, names = cached
 

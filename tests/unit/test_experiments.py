@@ -238,6 +238,30 @@ def test_other_faces_of_a_real_dataset_are_run_again(empty_registry, tmp_path):
     assert run_experiment("toy/table-1", dataset="muxspace", root=root, data=tmp_path) == 1
 
 
+def test_other_pixels_under_the_same_names_are_run_again(empty_registry, tmp_path):
+    root = write_wild(tmp_path / "mux")
+    register("toy/table-1", [Run("looker", look)])
+    run_experiment("toy/table-1", dataset="muxspace", root=root, data=tmp_path)
+    picture = next((root / "images").iterdir())
+    picture.write_bytes(image_bytes(99, (64, 64)))
+    said = []
+    assert run_experiment("toy/table-1", dataset="muxspace", root=root, data=tmp_path, say=said.append) == 1
+    assert "toy/table-1: 'looker' was measured on other faces; it is run again" in said
+
+
+def test_a_repository_around_the_package_is_not_its_own(tmp_path, monkeypatch):
+    from fer_utils.experiments import execution
+
+    package = tmp_path / "site" / "fer_utils"
+    put(package, "__init__.py", "")
+    for words in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    monkeypatch.setattr(execution, "_PACKAGE", package)
+    assert execution._commit.__wrapped__() is None
+    subprocess.run(["git", "-C", str(tmp_path), "add", "."], check=True)
+    assert execution._commit.__wrapped__().endswith("-dirty"), "one that holds it is"
+
+
 def test_work_on_other_faces_is_thrown_away(tmp_path):
     context = RunContext("toy/table-1", Profile.BOOK, "muxspace", None, tmp_path / "work", str(write_wild(tmp_path / "mux")))
     context.load_faces("basic")
