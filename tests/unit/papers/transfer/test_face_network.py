@@ -104,12 +104,12 @@ def test_training_sees_training_faces_and_their_mirror_images_alone(context, mon
 # -- the experiment -------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_drawn_runs_ten_times():
+def test_what_is_drawn_runs_once_a_seed():
     runs = find_experiment(ID).plan("book", "facsynth")
     seeds = {name: [run.seed for run in runs if run.name == name] for name in dict.fromkeys(run.name for run in runs)}
     named = {f"{row} {role}" for row in ("frozen", "random", "fine-tuned") for role in ROLES}
     assert set(seeds) == named | {"upper stages from random weights basic"}
-    assert all(found == ([None] if name.startswith("frozen") else list(range(10))) for name, found in seeds.items())
+    assert all(found == ([None] if name.startswith("frozen") else list(range(3))) for name, found in seeds.items())
     assert {run.name.split()[-1] for run in find_experiment(ID).plan("book", "muxspace")} == {"basic"}
 
 
