@@ -11,7 +11,7 @@ from ...classifiers import LDANearestNeighbour, LinearSVM
 from ...datasets.base import FaceDataset
 from ...experiments.context import RunContext
 from ...experiments.faces import find_apex_options, limit_per_class
-from ...experiments.protocol import BY_PEOPLE, split_role
+from ...experiments.protocol import split_role
 from ...experiments.registry import Run, Setup, register_experiment
 from ...experiments.scores import Score, score_faces
 from ...models import build_model
@@ -19,7 +19,7 @@ from ...models.face_network import STAGES, FaceNetwork, load_face_network
 from ...splits import Split
 from ...training import Balanced, FitSettings, Samples, cache_outputs, extract_features, fit
 from .model import build_upper_stages, cut_after, predict_maps
-from .recipe import FineTuned, Frozen, Transfer
+from .recipe import FineTuned, FineTunedLab, Frozen, Transfer
 
 __all__ = ["measure_frozen", "measure_random", "measure_trained", "plan_face_network"]
 
@@ -38,14 +38,14 @@ def plan_face_network(setup: Setup) -> list[Run]:
 
     Upper stages from random weights are a control, and run on basic emotions alone.
     """
-    frozen, tuned = Frozen().at(setup.profile), FineTuned().at(setup.profile)
+    frozen, tuned, lab = (recipe.at(setup.profile) for recipe in (Frozen(), FineTuned(), FineTunedLab()))
     roles = [role for role in _ROLES if role in setup.roles]
     runs = [Run(f"frozen {role}", measure_frozen, {"role": role, "recipe": frozen}) for role in roles]
     runs += [Run(f"random {role}", measure_random, {"role": role, "recipe": frozen}, seed) for seed in setup.seeds for role in roles]
     for seed in setup.seeds:
         for row in _PRETRAINED:
             runs += [
-                Run(f"{row} {role}", measure_trained, {"row": row, "role": role, "recipe": tuned}, seed)
+                Run(f"{row} {role}", measure_trained, {"row": row, "role": role, "recipe": lab if role == "lab" else tuned}, seed)
                 for role in roles if row == "fine-tuned" or role == "basic"
             ]
     return runs
@@ -137,15 +137,14 @@ def measure_trained(context: RunContext, row: str, role: str, recipe: FineTuned)
         inputs = np.concatenate([maps[split.train], mirrored[split.train]])
         samples = Samples(f"maps of {faces.name}", inputs, np.tile(faces.labels[split.train], 2), faces.classes)
         checkpoint = context.workdir / f"training-{fold}.safetensors"
-        fit(model, samples, _settings(recipe, role, context.seed or 0), sampler=Balanced(), checkpoint=checkpoint, progress=False)
+        fit(model, samples, _settings(recipe, context.seed or 0), sampler=Balanced(), checkpoint=checkpoint, progress=False)
         guess[split.test] = predict_maps(model, maps[split.test])
     return [score_faces(row, role, faces, guess)]
 
 
-def _settings(recipe: FineTuned, role: str, seed: int) -> FitSettings:
-    steps = recipe.lab_steps if role in BY_PEOPLE else recipe.steps
+def _settings(recipe: FineTuned, seed: int) -> FitSettings:
     return FitSettings(
-        steps=steps, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate, momentum=recipe.momentum,
-        milestones=tuple(round(share * steps) for share in recipe.milestones), gamma=recipe.gamma, weight_decay=recipe.weight_decay,
+        steps=recipe.steps, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate, momentum=recipe.momentum,
+        milestones=tuple(round(share * recipe.steps) for share in recipe.milestones), gamma=recipe.gamma, weight_decay=recipe.weight_decay,
         last_weight_decay=recipe.weight_decay, precision=recipe.precision, seed=seed,
     )

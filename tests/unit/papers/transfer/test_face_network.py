@@ -10,7 +10,7 @@ from fer_utils.models.face_network import STAGES, load_face_network
 from fer_utils.papers.transfer import experiments
 from fer_utils.papers.transfer.experiments import measure_frozen, measure_random, measure_trained
 from fer_utils.papers.transfer.model import build_upper_stages, cut_after, predict_maps
-from fer_utils.papers.transfer.recipe import FineTuned, Frozen
+from fer_utils.papers.transfer.recipe import FineTuned, FineTunedLab, Frozen
 from fer_utils.training import fit
 
 ID = "transfer/face-network"
@@ -114,7 +114,7 @@ def test_what_is_drawn_runs_once_a_seed():
 
 
 def test_a_profile_changes_the_size_alone():
-    for recipe in (Frozen(), FineTuned()):
+    for recipe in (Frozen(), FineTuned(), FineTunedLab()):
         assert recipe.at("paper") == recipe.at("book") == recipe and recipe.stage in STAGES
     assert 0 < min(FineTuned().milestones) <= max(FineTuned().milestones) < 1
 
