@@ -80,7 +80,8 @@ def test_what_is_alike_is_described_alike():
 
 
 def test_a_description_is_the_same_in_every_process():
-    code = "from test_training_fingerprint import *; print(describe([darken(2), Crop(0.5), add, frozenset('abc'), Pairs(0.5)]))"
+    names = "from test_training_fingerprint import Crop, Pairs, add, darken, describe"
+    code = f"{names}; print(describe([darken(2), Crop(0.5), add, frozenset('abc'), Pairs(0.5)]))"
     texts = []
     for seed in ("1", "2"):
         environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"}
