@@ -21,7 +21,7 @@ class UpperStages(nn.Module):
     network : FaceNetwork
         Its modules are used, not copied.
     stage : str
-        The last frozen stage, one of :data:`~fer_utils.models.face_network.STAGES`.
+        The last frozen stage, one of ``fer_utils.models.face_network.STAGES``.
     """
 
     def __init__(self, network: FaceNetwork, stage: str) -> None:
