@@ -269,12 +269,12 @@ def open_data(
     ValueError
         If a column has another length, a DataLoader has an order or a batch of its own, or images are too small for the network.
     """
-    known = {name: np.asarray(values) for name, values in (columns or {}).items()}
-    for name, values in known.items():
-        if len(values) != len(data if not isinstance(data, DataLoader) else data.dataset):
-            raise ValueError(f"the column {name!r} has {len(values)} rows; expected one a sample")
     if isinstance(data, DataLoader):
         data, workers = _open_loader(data, batch_size)
+    known = {name: np.asarray(values) for name, values in (columns or {}).items()}
+    for name, values in known.items():
+        if len(values) != len(data):
+            raise ValueError(f"the column {name!r} has {len(values)} rows; expected one a sample")
     if isinstance(data, Samples):
         labels = np.asarray(data.labels, dtype=np.int64)
         identity = {"name": data.name, "count": len(data), "content": checksum_arrays(data.inputs, labels, *known.values())}
