@@ -1,4 +1,7 @@
-"""Which faces there are: one :class:`Job` a picture, for each of the three sets.
+"""Which faces there are: one :class:`Job` a picture, for each set.
+
+The wild test faces come in two portions: one that every reader loads, and three times as many more, of other people, for experiments
+that have to tell small differences.
 
 Everything about a picture follows from the seed, the set and the picture's place in it, so any picture can be rendered alone,
 in any order, on any worker.
@@ -28,8 +31,11 @@ LAB_STAGES = (0.0, 0.86, 0.95, 1.0)
 
 #: First identity number and how many people each part draws from. Training and test people are disjoint; the compound faces
 #: show the same people as the basic ones, as RAF-DB's do.
-PEOPLE = {"train": (0, 1600), "test": (10_000, 800), "lab": (20_000, LAB_SUBJECTS)}
-SETS = ("basic", "compound", "lab")
+PEOPLE = {"train": (0, 1600), "test": (10_000, 800), "lab": (20_000, LAB_SUBJECTS), "more": (30_000, 2400)}
+#: How many times the test faces the sets of more have.
+MORE = 3
+#: A set's place seeds its pictures: new sets go to the end.
+SETS = ("basic", "compound", "lab", "basic-more", "compound-more")
 
 
 @dataclass(frozen=True)
@@ -74,12 +80,15 @@ def _wild(set_name: str, classes: Sequence[str], counts: Mapping[str, Sequence[i
     for split, by_class in counts.items():
         rng = np.random.default_rng([seed, SETS.index(set_name), split == "test"])
         labels = rng.permutation(np.repeat(np.arange(len(classes)), by_class))
-        first, people = PEOPLE[split]
+        more = set_name.endswith("-more")
+        first, people = PEOPLE["more" if more else split]
         who = first + rng.integers(0, people, len(labels))
         digits = 5 if split == "train" else 4
+        # more test faces are counted on from the last of the others
+        start = 1 + more * sum(by_class) // MORE
         for i, (label, person) in enumerate(zip(labels, who, strict=True)):
             key = (seed, 10 + SETS.index(set_name), int(split == "test"), i)
-            jobs.append(Job(set_name, split, f"{split}_{i + 1:0{digits}d}", classes[label], int(label) + 1, int(person), key))
+            jobs.append(Job(set_name, split, f"{split}_{start + i:0{digits}d}", classes[label], int(label) + 1, int(person), key))
     return jobs
 
 
@@ -110,7 +119,7 @@ def plan_set(name: str, seed: int) -> list[Job]:
 
     Parameters
     ----------
-    name : {"basic", "compound", "lab"}
+    name : {"basic", "compound", "lab", "basic-more", "compound-more"}
     seed : int
 
     Raises
@@ -123,6 +132,10 @@ def plan_set(name: str, seed: int) -> list[Job]:
     if name == "compound":
         train = scale_counts(COMPOUND_TEST, COMPOUND_TRAIN_TOTAL)
         return _wild(name, COMPOUND, {"train": train, "test": COMPOUND_TEST}, seed)
+    if name == "basic-more":
+        return _wild(name, BASIC, {"test": [MORE * count for count in BASIC_COUNTS["test"]]}, seed)
+    if name == "compound-more":
+        return _wild(name, COMPOUND, {"test": [MORE * count for count in COMPOUND_TEST]}, seed)
     if name == "lab":
         return _lab(seed)
     raise ValueError(f"unknown set {name!r}; expected one of {SETS}")
