@@ -19,7 +19,7 @@ from ..errors import DataError
 from ..labels import BASIC
 from ..splits import kfold, subject_kfold
 
-__all__ = ["find_apex_options", "find_roles", "fingerprint_faces", "keep_classes", "limit_per_class", "load_role"]
+__all__ = ["find_apex_options", "find_more_options", "find_roles", "fingerprint_faces", "keep_classes", "limit_per_class", "load_role"]
 
 #: Datasets that play several roles; any other key of the catalogue plays one, ``lab`` if its faces are posed and ``basic`` if not.
 _FAMILIES: Mapping[str, Mapping[str, str]] = {
@@ -30,6 +30,8 @@ _FAMILIES: Mapping[str, Mapping[str, str]] = {
 _FOLDS = 5
 #: Roles that sequences play.
 _SEQUENCES = ("facsynth-lab", "ckplus")
+#: Roles with further test faces.
+_WITH_MORE = ("facsynth-basic", "facsynth-compound")
 
 
 def find_roles(dataset: str) -> dict[str, str]:
@@ -98,6 +100,11 @@ def _as_basic(faces: FaceDataset) -> FaceDataset:
 def find_apex_options(dataset: str, role: str) -> dict[str, Any]:
     """What a loader of sequences is told, to give the last frame of each one of the six basic emotions; nothing for single pictures."""
     return {"frames": "apex1", "classes": 6} if find_roles(dataset).get(role) in _SEQUENCES else {}
+
+
+def find_more_options(dataset: str, role: str) -> dict[str, Any]:
+    """What the loader of FACSynth's wild faces is told, to give all test faces that there are; nothing for other faces."""
+    return {"more": True} if find_roles(dataset).get(role) in _WITH_MORE else {}
 
 
 def keep_classes(faces: FaceDataset, classes: tuple[str, ...]) -> FaceDataset:
