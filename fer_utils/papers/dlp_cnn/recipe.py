@@ -41,7 +41,7 @@ class Baselines(Recipe):
 
     C: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)  # not said; chosen on the mean diagonal, V-A
     validation: float = 0.2  # share of the training faces on which C is chosen; not said
-    folds: int = 5  # of people, on CK+, V-A 1)
+    folds: int = 5  # on CK+, V-A 1); of people, as in V-D: V-A does not say of what
     people: int = 10  # JAFFE's, each left out once, V-A 1)
     images: int | None = scale(None)  # of a class, in each part, and then one fold only; None for all
 
