@@ -154,8 +154,10 @@ def _count_seeds(comparison: Comparison, reader: LedgerReader, asked: int | None
         for run in experiment.plan(reader.profile, reader.dataset, asked):
             drawn.setdefault(run.name, set()).add(run.seed)
         # which runs score the row, the pilot knows; without one, the longest name of a run that the row's has within it
-        names = {run["name"] for run, score in read_scores(reader.ledger(cell.item)) if (score["row"], score["faces"]) == (cell.row, cell.role)}
-        own = [drawn[name] for name in names if name in drawn] or [drawn[name] for name in sorted(drawn, key=len) if name in cell.row][-1:]
+        place, scores = (cell.row, cell.role), read_scores(reader.ledger(cell.item))
+        names = {run["name"] for run, score in scores if (score["row"], score["faces"]) == place}
+        alike = [name for name in sorted(drawn, key=len) if name in cell.row][-1:]
+        own = [drawn[name] for name in names if name in drawn] or [drawn[name] for name in alike]
         if not own or cell.row in experiment.omits:
             return None
         fewest += [len(seeds) for seeds in own if None not in seeds]
