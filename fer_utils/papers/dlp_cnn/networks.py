@@ -143,8 +143,9 @@ def train_network(
     if method in RIVALS:  # grey and small once, for all points of the curve of Fig. 10(a)
         images = prepare_images(test.images, model.in_channels, model.image_size)[:, 0].numpy()
         watched = [WatchErrors(images, test.labels, recipe.watch_every, recipe.iterations)]
+    rate = recipe.learning_rate if METHODS[method] == "base_dcnn" else recipe.rivals_learning_rate
     settings = FitSettings(
-        steps=recipe.iterations, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate, momentum=recipe.momentum,
+        steps=recipe.iterations, batch_size=recipe.batch_size, learning_rate=rate, momentum=recipe.momentum,
         milestones=tuple(recipe.milestones), gamma=recipe.gamma, weight_decay=recipe.weight_decay,
         last_weight_decay=recipe.last_weight_decay, seed=seed, precision=recipe.precision,
     )

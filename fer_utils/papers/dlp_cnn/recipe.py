@@ -85,7 +85,7 @@ class DLPCNN(Recipe):
 
     The book's size is an eighth of the width, about half of the resolution and 8,000 iterations, at which twice as many bring baseDCNN less
     than a point of mean recall on held-back people (``dlp-cnn/scaling``). Its learning rate is larger, since fewer steps are taken, and
-    first steps down half-way instead of after a quarter; all methods of a table have the same.
+    first steps down half-way instead of after a quarter; the three losses have all of this alike.
     """
 
     neighbours: int = 20  # k, V-B
@@ -96,6 +96,7 @@ class DLPCNN(Recipe):
     neighbourhoods: tuple[int, ...] = (10, 40, 60)  # k from 10 to 60 in Fig. 8; likewise
     batch_size: int = 64  # V-B
     learning_rate: float = scale(0.01)  # V-B
+    rivals_learning_rate: float = 0.01  # of AlexNet and VGG from scratch, in any profile: VGG does not leave chance at the book's
     momentum: float = 0.9  # V-B
     gamma: float = 0.1  # V-B
     weight_decay: float = 0.0005  # of the convolutions and the first dense layer, V-B
