@@ -318,7 +318,7 @@ def ledger(
     for (name, where), verdicts in judged.items():
         table = _table(f"claim of {name}, on {where}", "verdict", "because")
         for verdict in verdicts:
-            table.add_row(verdict.claim.text, verdict.word, verdict.reason)
+            table.add_row(verdict.claim.text, verdict.label, verdict.reason)
         _print(table)
         typer.echo()
 
