@@ -143,7 +143,7 @@ def train_network(
     if method in RIVALS:  # grey and small once, for all points of the curve of Fig. 10(a)
         images = prepare_images(test.images, model.in_channels, model.image_size)[:, 0].numpy()
         watched = [WatchErrors(images, test.labels, recipe.watch_every, recipe.iterations)]
-    rate = recipe.learning_rate if METHODS[method] == "base_dcnn" else recipe.rivals_learning_rate
+    rate = recipe.learning_rate if METHODS[method] == "base_dcnn" else recipe.others_learning_rate
     settings = FitSettings(
         steps=recipe.iterations, batch_size=recipe.batch_size, learning_rate=rate, momentum=recipe.momentum,
         milestones=tuple(recipe.milestones), gamma=recipe.gamma, weight_decay=recipe.weight_decay,

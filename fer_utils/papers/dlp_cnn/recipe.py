@@ -96,7 +96,7 @@ class DLPCNN(Recipe):
     neighbourhoods: tuple[int, ...] = (10, 40, 60)  # k from 10 to 60 in Fig. 8; likewise
     batch_size: int = 64  # V-B
     learning_rate: float = scale(0.01)  # V-B
-    rivals_learning_rate: float = 0.01  # of AlexNet and VGG from scratch, in any profile: VGG does not leave chance at the book's
+    others_learning_rate: float = 0.01  # of AlexNet and VGG from scratch, in any profile: VGG does not leave chance at the book's
     momentum: float = 0.9  # V-B
     gamma: float = 0.1  # V-B
     weight_decay: float = 0.0005  # of the convolutions and the first dense layer, V-B
