@@ -158,7 +158,7 @@ def _count_seeds(comparison: Comparison, reader: LedgerReader, asked: int | None
         names = {run["name"] for run, score in scores if (score["row"], score["faces"]) == place}
         alike = [name for name in sorted(drawn, key=len) if name in cell.row][-1:]
         own = [drawn[name] for name in names if name in drawn] or [drawn[name] for name in alike]
-        if not own or cell.row in experiment.omits:
+        if not own:
             return None
         fewest += [len(seeds) for seeds in own if None not in seeds]
     return min(fewest, default=0)
