@@ -116,6 +116,18 @@ def load_annotators() -> pd.DataFrame:
     return _read_table(root / "raf" / "annotators.parquet", ("worker", "reliability", "reliable"))
 
 
+def list_folders(subset: str, more: bool = False) -> tuple[str, ...]:
+    """Folders, below that of the shipped faces, whose files a set is read from.
+
+    Parameters
+    ----------
+    subset : {"basic", "compound", "lab"}
+    more : bool
+        Also those of the further test faces (basic and compound).
+    """
+    return (_FOLDERS[subset], f"more/{subset}") if more else (_FOLDERS[subset],)
+
+
 def find_root() -> Path:
     """Find the folder of the shipped faces: below the data root, or else below the package's own data folder."""
     places = [data / "facsynth" for data in dict.fromkeys((data_root(), package_data()))]

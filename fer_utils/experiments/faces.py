@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from ..datasets import catalog, facsynth
 from ..datasets.base import FaceDataset
-from ..errors import DataError
+from ..datasets.source import read_text
 from ..labels import BASIC
 from ..splits import kfold, subject_kfold
 
@@ -123,7 +124,9 @@ def limit_per_class(faces: FaceDataset, count: int | None) -> FaceDataset:
     return faces.subset(np.sort(np.concatenate(few)))
 
 
-def fingerprint_faces(dataset: str, faces: FaceDataset | None = None) -> dict[str, Any]:
+def fingerprint_faces(
+    dataset: str, faces: FaceDataset | None = None, role: str | None = None, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """What changes when the faces do.
 
     Parameters
@@ -131,24 +134,26 @@ def fingerprint_faces(dataset: str, faces: FaceDataset | None = None) -> dict[st
     dataset : str
     faces : FaceDataset, optional
         Not needed for ``facsynth``, whose files have checksums.
+    role : str, optional
+        Of ``facsynth``, only the files that such a load reads; by default all.
+    options : dict, optional
+        What the loader is told, see :func:`load_role`.
 
     Returns
     -------
     dict
-        ``sha256``: of FACSynth's list of checksums; of another dataset's file names, labels, classes and parts. With ``faces``, also
-        ``name`` and ``count``; and of another dataset than FACSynth, ``pixels``: SHA-256 of all its images, which names do not tell.
+        ``sha256``: of FACSynth's checksums; of another dataset's file names, labels, classes and parts. With ``faces``, also ``name`` and
+        ``count``; and of another dataset than FACSynth, ``pixels``: SHA-256 of all its images, which names do not tell.
 
     Raises
     ------
+    ValueError
+        For a role that the dataset does not play, or another dataset than FACSynth without its faces.
     DataError
         If FACSynth is not there.
     """
     if dataset.startswith("facsynth"):
-        path = facsynth.find_root() / "SHA256SUMS"
-        try:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise DataError.at(path, f"cannot be read ({error.strerror})", "the checksums of the shipped faces") from error
+        digest = hashlib.sha256(_read_sums(dataset, role, options or {}).encode(errors="surrogateescape")).hexdigest()
     elif faces is None:
         raise ValueError(f"the faces of {dataset} are needed for their checksum")
     else:
@@ -158,3 +163,16 @@ def fingerprint_faces(dataset: str, faces: FaceDataset | None = None) -> dict[st
     if faces is not None and not dataset.startswith("facsynth"):
         known["pixels"] = hashlib.sha256(np.ascontiguousarray(faces.images).data).hexdigest()
     return {**known, "sha256": digest}
+
+
+def _read_sums(dataset: str, role: str | None, options: Mapping[str, Any]) -> str:
+    """FACSynth's list of checksums: of one role the lines of its folders, sorted."""
+    text = read_text(facsynth.find_root() / "SHA256SUMS", "the checksums of the shipped faces")
+    if role is None:
+        return text
+    roles = find_roles(dataset)
+    if role not in roles:
+        raise ValueError(f"{dataset} has no {role} faces; it has {', '.join(roles)}")
+    folders = facsynth.list_folders(roles[role].removeprefix("facsynth-"), bool(options.get("more")))
+    names = {line: PurePosixPath(line.partition(" ")[2].strip().removeprefix("*")) for line in text.splitlines()}
+    return "\n".join(sorted(line for line, path in names.items() if any(path.is_relative_to(folder) for folder in folders)))
