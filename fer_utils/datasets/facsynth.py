@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,7 +21,7 @@ from . import ckplus, rafdb
 from .base import FaceDataset
 from .source import read_text
 
-__all__ = ["list_folders", "load", "load_annotators", "verify"]
+__all__ = ["checksum", "list_folders", "load", "load_annotators", "verify"]
 
 _FOLDERS = {"basic": "raf/basic", "compound": "raf/compound", "lab": "ckplus"}
 _MORE = {"basic": "more/basic", "compound": "more/compound"}
@@ -116,16 +117,18 @@ def load_annotators() -> pd.DataFrame:
     return _read_table(root / "raf" / "annotators.parquet", ("worker", "reliability", "reliable"))
 
 
-def list_folders(subset: str, more: bool = False) -> tuple[str, ...]:
-    """Folders, below that of the shipped faces, whose files a set is read from.
+def checksum(folders: Sequence[str]) -> str:
+    """What changes with the files below some folders of :func:`list_folders`: SHA-256 of their sorted lines in the list of checksums.
 
-    Parameters
-    ----------
-    subset : {"basic", "compound", "lab"}
-    more : bool
-        Also those of the further test faces (basic and compound).
+    Raises
+    ------
+    DataError
+        If the list is not there.
     """
-    return (_FOLDERS[subset], f"more/{subset}") if more else (_FOLDERS[subset],)
+    lines = read_text(find_root() / _SUMS, "the checksums of the shipped faces").splitlines()
+    paths = {line: PurePosixPath(line.partition(" ")[2].strip().removeprefix("*")) for line in lines}
+    own = sorted(line for line, path in paths.items() if any(path.is_relative_to(folder) for folder in folders))
+    return hashlib.sha256("\n".join(own).encode(errors="surrogateescape")).hexdigest()
 
 
 def find_root() -> Path:

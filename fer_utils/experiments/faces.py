@@ -9,14 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from ..datasets import catalog, facsynth
 from ..datasets.base import FaceDataset
-from ..datasets.source import read_text
 from ..labels import BASIC
 from ..splits import kfold, subject_kfold
 
@@ -153,7 +151,7 @@ def fingerprint_faces(
         If FACSynth is not there.
     """
     if dataset.startswith("facsynth"):
-        digest = hashlib.sha256(_read_sums(dataset, role, options or {}).encode(errors="surrogateescape")).hexdigest()
+        digest = facsynth.checksum(_list_folders(dataset, role, options or {}))
     elif faces is None:
         raise ValueError(f"the faces of {dataset} are needed for their checksum")
     else:
@@ -165,14 +163,11 @@ def fingerprint_faces(
     return {**known, "sha256": digest}
 
 
-def _read_sums(dataset: str, role: str | None, options: Mapping[str, Any]) -> str:
-    """FACSynth's list of checksums: of one role the lines of its folders, sorted."""
-    text = read_text(facsynth.find_root() / "SHA256SUMS", "the checksums of the shipped faces")
+def _list_folders(dataset: str, role: str | None, options: Mapping[str, Any]) -> list[str]:
+    """FACSynth's folders that a load of a role reads; without a role all."""
     if role is None:
-        return text
+        return [""]
     roles = find_roles(dataset)
     if role not in roles:
         raise ValueError(f"{dataset} has no {role} faces; it has {', '.join(roles)}")
-    folders = facsynth.list_folders(roles[role].removeprefix("facsynth-"), bool(options.get("more")))
-    names = {line: PurePosixPath(line.partition(" ")[2].strip().removeprefix("*")) for line in text.splitlines()}
-    return "\n".join(sorted(line for line, path in names.items() if any(path.is_relative_to(folder) for folder in folders)))
+    return facsynth.list_folders(roles[role].removeprefix("facsynth-"), more=bool(options.get("more")))
