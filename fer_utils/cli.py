@@ -228,6 +228,34 @@ def measure(
 
 
 @app.command()
+def plan(
+    id: Annotated[str, typer.Argument(help="An experiment, such as dlp-cnn/table-6.", metavar="PAPER/ITEM")],
+    profile: Annotated[Profile, typer.Option(help="The size of the runs.")] = Profile.BOOK,
+    dataset: Annotated[str, typer.Option(help="facsynth, muxspace, rafdb, or another name of 'ferbook data list'.")] = "facsynth",
+    seeds: Annotated[int | None, typer.Option(help="Training seeds; by default as many as the experiment asks for.", min=1)] = None,
+    root: Annotated[Path | None, typer.Option(help="Where the dataset's copy lies; below $FER_DATA by default.")] = None,
+    save: Annotated[bool, typer.Option("--save", help="Write the plan beside the results, to be committed before the runs.")] = False,
+) -> None:
+    """Say, before an experiment is run, how wide the intervals of its claims will be, and how many seeds it would take."""
+    from .experiments.plans import describe_plan, plan_experiment, save_plan
+
+    try:
+        lines = describe_plan(plan_experiment(id, profile, dataset, seeds=seeds, root=root))
+        path = save_plan(id, profile, dataset, seeds=seeds, root=root) if save else None
+    except (ValueError, OSError) as error:
+        raise _fail(str(error)) from None
+    if not lines:
+        typer.echo(f"{id}: no claim compares what it runs on {dataset}")
+    else:
+        table = _table(*lines[0])
+        for line in lines:
+            table.add_row(*line.values())
+        _print(table)
+    if path is not None:
+        typer.echo(f"{path}: written; commit it before 'ferbook reproduce {id}'", err=True)
+
+
+@app.command()
 def reproduce(
     ids: Annotated[list[str] | None, typer.Argument(help="Experiments, such as dlp-cnn/table-5.", metavar="[PAPER/ITEM]...")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every experiment, as far as its results are missing.")] = False,
@@ -296,7 +324,7 @@ def ledger(
     for (name, where), verdicts in judged.items():
         table = _table(f"claim of {name}, on {where}", "verdict", "because")
         for verdict in verdicts:
-            table.add_row(verdict.claim.text, verdict.word, verdict.reason)
+            table.add_row(verdict.claim.text, verdict.label, verdict.reason)
         _print(table)
         typer.echo()
 

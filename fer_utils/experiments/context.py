@@ -15,7 +15,7 @@ import numpy as np
 
 from ..datasets.base import FaceDataset
 from ..errors import DataError
-from .faces import fingerprint_faces, load_role
+from .faces import find_more_options, fingerprint_faces, load_role
 from .ledger import find_checkpoint
 from .recipe import Profile, Recipe
 
@@ -66,8 +66,10 @@ class RunContext:
     def load_faces(self, role: str = "basic", **options: Any) -> FaceDataset:
         """Load faces by their role, as :func:`~fer_utils.experiments.faces.load_role`; the result is tied to them by a checksum.
 
-        If the folder of this run holds work on other faces, it is emptied.
+        Of FACSynth's wild faces also the further test faces, unless ``more=False`` is given: small differences need many. If the folder
+        of this run holds work on other faces, it is emptied.
         """
+        options = {**find_more_options(self.dataset, role), **options}
         faces = load_role(self.dataset, role, self.root, **options)
         found = {"role": role, "options": options, **fingerprint_faces(self.dataset, faces, role, options)}
         text = json.dumps(found, sort_keys=True)

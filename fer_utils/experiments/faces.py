@@ -9,18 +9,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from ..datasets import catalog, facsynth
 from ..datasets.base import FaceDataset
-from ..datasets.source import read_text
 from ..labels import BASIC
 from ..splits import kfold, subject_kfold
 
-__all__ = ["find_apex_options", "find_roles", "fingerprint_faces", "keep_classes", "limit_per_class", "load_role"]
+__all__ = ["find_apex_options", "find_more_options", "find_roles", "fingerprint_faces", "keep_classes", "limit_per_class", "load_role"]
 
 #: Datasets that play several roles; any other key of the catalogue plays one, ``lab`` if its faces are posed and ``basic`` if not.
 _FAMILIES: Mapping[str, Mapping[str, str]] = {
@@ -31,6 +29,8 @@ _FAMILIES: Mapping[str, Mapping[str, str]] = {
 _FOLDS = 5
 #: Roles that sequences play.
 _SEQUENCES = ("facsynth-lab", "ckplus")
+#: Roles with further test faces.
+_WITH_MORE = ("facsynth-basic", "facsynth-compound")
 
 
 def find_roles(dataset: str) -> dict[str, str]:
@@ -101,6 +101,11 @@ def find_apex_options(dataset: str, role: str) -> dict[str, Any]:
     return {"frames": "apex1", "classes": 6} if find_roles(dataset).get(role) in _SEQUENCES else {}
 
 
+def find_more_options(dataset: str, role: str) -> dict[str, Any]:
+    """What the loader of FACSynth's wild faces is told, to give all test faces that there are; nothing for other faces."""
+    return {"more": True} if find_roles(dataset).get(role) in _WITH_MORE else {}
+
+
 def keep_classes(faces: FaceDataset, classes: tuple[str, ...]) -> FaceDataset:
     """Only the faces of some classes, which the labels then count into; a class may be without a face."""
     place = np.array([classes.index(name) if name in classes else -1 for name in faces.classes])
@@ -146,7 +151,7 @@ def fingerprint_faces(
         If FACSynth is not there.
     """
     if dataset.startswith("facsynth"):
-        digest = hashlib.sha256(_read_sums(dataset, role, options or {}).encode(errors="surrogateescape")).hexdigest()
+        digest = facsynth.checksum(_list_folders(dataset, role, options or {}))
     elif faces is None:
         raise ValueError(f"the faces of {dataset} are needed for their checksum")
     else:
@@ -158,14 +163,11 @@ def fingerprint_faces(
     return {**known, "sha256": digest}
 
 
-def _read_sums(dataset: str, role: str | None, options: Mapping[str, Any]) -> str:
-    """FACSynth's list of checksums: of one role the lines of its folders, sorted."""
-    text = read_text(facsynth.find_root() / "SHA256SUMS", "the checksums of the shipped faces")
+def _list_folders(dataset: str, role: str | None, options: Mapping[str, Any]) -> list[str]:
+    """FACSynth's folders that a load of a role reads; without a role all."""
     if role is None:
-        return text
+        return [""]
     roles = find_roles(dataset)
     if role not in roles:
         raise ValueError(f"{dataset} has no {role} faces; it has {', '.join(roles)}")
-    folders = facsynth.list_folders(roles[role].removeprefix("facsynth-"), bool(options.get("more")))
-    names = {line: PurePosixPath(line.partition(" ")[2].strip().removeprefix("*")) for line in text.splitlines()}
-    return "\n".join(sorted(line for line, path in names.items() if any(path.is_relative_to(folder) for folder in folders)))
+    return facsynth.list_folders(roles[role].removeprefix("facsynth-"), more=bool(options.get("more")))

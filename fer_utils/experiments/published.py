@@ -19,8 +19,11 @@ RELATIONS = ("order", "best", "greater", "interaction", "above")
 _ITEM_KEYS = ({"title", "where", "unit", "columns", "rows"}, {"confusion", "damaged", "sequences", "notes"})
 _COLUMN_KEYS = ({"name", "metric"}, {"role", "dataset", "split"})
 _CLAIM_KEYS = (
-    {"id", "text", "where", "item", "relation"}, {"metric", "role", "row", "rows", "pairs", "each_role", "bound", "not_attempted"}
+    {"id", "text", "where", "item", "relation"},
+    {"metric", "role", "row", "rows", "pairs", "each_role", "bound", "not_attempted", "by_construction"},
 )
+#: No file of ours is nearly as long or as deep; what is, is a mistake or an attack.
+_MAX_LENGTH, _MAX_DEPTH = 2**20, 20
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,8 @@ class Claim:
         All of them must hold.
     not_attempted : str
         Why this book cannot decide it; empty where it can.
+    by_construction : str
+        Why it holds on FACSynth's faces because they were rendered so; empty where that is not the case.
     """
 
     id: str
@@ -160,6 +165,7 @@ class Claim:
     relation: str
     comparisons: tuple[Comparison, ...]
     not_attempted: str = ""
+    by_construction: str = ""
 
 
 @dataclass(frozen=True)
@@ -223,7 +229,11 @@ def load_published(paper: str) -> Published:
         If the file is not what it should be; see :func:`parse_published`.
     """
     path = find_folder(paper) / "published.yaml"
-    found = parse_published(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError.at(path, f"cannot be read ({error})", "YAML in UTF-8") from error
+    found = parse_published(text, str(path))
     if found.paper != paper:
         raise DataError.at(path, f"holds the numbers of {found.paper!r}", f"those of {paper!r}, as its folder is named")
     return found
@@ -233,7 +243,20 @@ def load_published(paper: str) -> Published:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key that comes twice is a mistake."""
+    """YAML in which a key that comes twice is a mistake; without aliases, a few of which can stand for a file of any size."""
+
+    _depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        mark = self.peek_event().start_mark
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "an alias", mark)
+        if self._depth == _MAX_DEPTH:
+            raise yaml.composer.ComposerError(None, None, f"nested deeper than {_MAX_DEPTH} levels", mark)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -255,22 +278,23 @@ def parse_published(text: str, file: str) -> Published:
     Raises
     ------
     DataError
-        Naming file and key: for broken YAML, a key that comes twice, is missing or unknown, a row with more or fewer numbers than columns,
-        a cell that is no number, or a claim whose relation, item or row does not exist.
+        Naming file and key: for broken, huge or deep YAML, an alias, a key that comes twice, is missing or unknown, a value of another kind
+        than its key has, a row with more or fewer numbers than columns, or a claim whose relation, item or row does not exist.
     """
+    if len(text) > _MAX_LENGTH:
+        raise DataError.at(file, f"has {len(text):,} characters", f"YAML of at most {_MAX_LENGTH:,}")
     try:
         whole = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = f"{getattr(error, 'problem', None) or error}"
         raise DataError.at(file, problem, "YAML", line=mark.line + 1 if mark is not None else None) from error
+    except (ValueError, OverflowError, RecursionError) as error:  # such as a date of a 13th month
+        raise DataError.at(file, f"a value cannot be read ({error})", "YAML") from error
     _check_keys(whole, ({"paper", "reference", "items", "claims"}, set()), file, "the file")
+    _check_kinds(whole, {"paper": str, "reference": str, "items": dict, "claims": list}, file, "the file")
     paper = whole["paper"]
-    if not isinstance(whole["items"], dict):
-        raise DataError.at(file, f"items is {_kind(whole['items'])}", "a mapping of ids")
     items = {str(name): _parse_item(f"{paper}/{name}", spec, file, f"items.{name}") for name, spec in whole["items"].items()}
-    if not isinstance(whole["claims"], list):
-        raise DataError.at(file, f"claims is {_kind(whole['claims'])}", "a list")
     claims: list[Claim] = []
     for i, spec in enumerate(whole["claims"]):
         claim = _parse_claim(paper, spec, items, file, f"claims[{i}]")
@@ -281,7 +305,23 @@ def parse_published(text: str, file: str) -> Published:
 
 
 def _kind(value: Any) -> str:
-    return {"NoneType": "empty", "dict": "a mapping", "list": "a list", "str": "text"}.get(type(value).__name__, type(value).__name__)
+    return _KINDS.get(type(value), type(value).__name__)
+
+
+_KINDS: Mapping[type, str] = {type(None): "empty", dict: "a mapping", list: "a list", str: "text", float: "a number"}
+
+
+def _check_kinds(spec: Mapping[str, Any], kinds: Mapping[str, type], file: str, where: str) -> None:
+    """Make sure that the values of those keys that are there are of their kind; a float may be an int, and is finite."""
+    for key, kind in kinds.items():
+        if key not in spec or (_is_number(spec[key]) if kind is float else isinstance(spec[key], kind)):
+            continue
+        found = repr(spec[key]) if isinstance(spec[key], float) else _kind(spec[key])
+        raise DataError.at(file, f"{where}.{key} is {found}" if where != "the file" else f"{key} is {found}", _KINDS[kind])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def _check_keys(spec: Any, keys: tuple[set[str], set[str]], file: str, where: str) -> None:
@@ -297,10 +337,11 @@ def _check_keys(spec: Any, keys: tuple[set[str], set[str]], file: str, where: st
 
 def _parse_item(name: str, spec: Any, file: str, where: str) -> Item:
     _check_keys(spec, _ITEM_KEYS, file, where)
-    if not isinstance(spec["columns"], list) or not isinstance(spec["rows"], dict):
-        raise DataError.at(file, f"{where}: columns is {_kind(spec['columns'])} and rows {_kind(spec['rows'])}", "a list and a mapping")
+    kinds = {**dict.fromkeys(("title", "where", "unit", "confusion"), str), "columns": list, "rows": dict, "sequences": dict}
+    _check_kinds(spec, kinds, file, where)
     for i, column in enumerate(spec["columns"]):
         _check_keys(column, _COLUMN_KEYS, file, f"{where}.columns[{i}]")
+        _check_kinds(column, dict.fromkeys(set().union(*_COLUMN_KEYS), str), file, f"{where}.columns[{i}]")
     columns = tuple(Column(**column) for column in spec["columns"])
     rows = {}
     for row, values in spec["rows"].items():
@@ -309,8 +350,10 @@ def _parse_item(name: str, spec: Any, file: str, where: str) -> Item:
             count = len(values) if isinstance(values, list) else _kind(values)
             raise DataError.at(file, f"{place}: {count} cells", f"a list of {len(columns)}, one a column")
         for value in values:
-            if value is not None and (isinstance(value, bool) or not isinstance(value, str if spec["unit"] == "text" else int | float)):
+            if value is not None and not (isinstance(value, str) if spec["unit"] == "text" else _is_number(value)):
                 raise DataError.at(file, f"{place}: {value!r}", "text or null" if spec["unit"] == "text" else "a number or null")
+        if str(row) in rows:
+            raise DataError.at(file, f"{where}: the row {str(row)!r} comes twice", "rows that differ")
         rows[str(row)] = tuple(values)
     for key in ("damaged", "notes"):
         if not isinstance(spec.get(key, []), list) or not all(isinstance(line, str) for line in spec.get(key, [])):
@@ -322,9 +365,14 @@ def _parse_item(name: str, spec: Any, file: str, where: str) -> Item:
 
 def _parse_claim(paper: str, spec: Any, items: Mapping[str, Item], file: str, where: str) -> Claim:
     _check_keys(spec, _CLAIM_KEYS, file, where)
+    kinds = {**dict.fromkeys(_CLAIM_KEYS[0] | _CLAIM_KEYS[1], str), "rows": list, "pairs": list, "each_role": list, "bound": float}
+    _check_kinds(spec, kinds, file, where)
     where, relation = f"claims.{spec['id']}", spec["relation"]
     if relation not in RELATIONS:
         raise DataError.at(file, f"{where}.relation: {relation!r}", f"one of {', '.join(RELATIONS)}")
+    for key in ("not_attempted", "by_construction"):
+        if spec.get(key) == "":
+            raise DataError.at(file, f"{where}.{key} is empty", "a reason")
     if relation == "above" and "bound" not in spec:
         raise DataError.at(file, f"{where} has no key 'bound'", "the value that 'above' is above")
     groups: list[list[Any]]
@@ -352,7 +400,8 @@ def _parse_claim(paper: str, spec: Any, items: Mapping[str, Item], file: str, wh
         for group in groups:
             cells = [_parse_cell(paper, entry, defaults, items, file, where) for entry in group]
             comparisons.append(Comparison(tuple(zip(weights, cells, strict=False)), float(spec.get("bound", 0))))
-    return Claim(f"{paper}/{spec['id']}", spec["text"], spec["where"], relation, tuple(comparisons), spec.get("not_attempted", ""))
+    return Claim(f"{paper}/{spec['id']}", spec["text"], spec["where"], relation, tuple(comparisons), spec.get("not_attempted", ""),
+                 spec.get("by_construction", ""))
 
 
 def _parse_cell(paper: str, entry: Any, defaults: Mapping[str, Any], items: Mapping[str, Item], file: str, where: str) -> Cell:

@@ -76,7 +76,7 @@ def _fingerprint_again(dataset: str, loaded: Mapping[str, Any], root: str | None
     other, _, role = loaded["role"].rpartition(" ")  # "facsynth lab" are faces that stand in for the dataset's own
     try:
         if other.startswith("facsynth"):
-            return fingerprint_faces(other)
+            return fingerprint_faces(other, role=role, options=loaded["options"])
         if dataset.startswith("facsynth"):
             return fingerprint_faces(dataset, role=role, options=loaded["options"])
         return fingerprint_faces(dataset, load_role(dataset, role, root, **loaded["options"]))

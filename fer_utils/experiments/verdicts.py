@@ -1,30 +1,32 @@
 """Does it hold here? Verdicts on the papers' claims, computed from the ledger; and the papers' numbers beside ours.
 
 A claim is a set of comparisons, each of which has to be above its bound (0, mostly). Each is measured with a 95 % interval of the
-spread over seeds and the choice of the test faces, together (:mod:`fer_utils.experiments.estimates` says how). The verdict is
+spread over seeds and the choice of the test faces, together (:mod:`fer_utils.experiments.estimates` says how). The word is one of five:
 
-- *reproduced*, if every interval lies above its bound;
-- *not reproduced*, if one lies below it as a whole;
-- *inconclusive*, otherwise: more seeds or more faces are needed, and the verdict says which. A single seed, with nothing to learn its
-  spread from, is always inconclusive;
-- *not attempted*, with the reason, if a result is missing.
+- *reproduced*: every comparison that could be run lies above its bound with its whole interval;
+- *contradicted*: one lies below it as a whole. One of many intervals may do so by chance, so of m comparisons each interval is then
+  one of 1 - 0.05 / m;
+- *smaller than printed*: neither, and every comparison that is not above its bound excludes the difference that the paper prints, by the
+  same intervals;
+- *inconclusive*: otherwise. More seeds or more faces are needed, and the verdict says which, and which difference these would have shown;
+- *not attempted*, with the reason: none of the comparisons could be run.
 
-As every comparison has to hold, *reproduced* errs no more often than a single interval does; *not reproduced* of a claim with many
-comparisons can err more often, as one of many intervals may miss by chance.
+As every comparison has to hold, *reproduced* errs no more often than a single interval does. Two marks may stand behind a word: *by
+construction*, where FACSynth's faces were rendered so that the claim holds, and *stand-in faces*, where a run took another dataset's faces
+in the place of ones that its own has not.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from ..discovery import list_papers
-from ..metrics import seed_interval
-from .estimates import Estimate, LedgerReader
+from .estimates import LEVEL, Estimate, LedgerReader
 from .faces import find_roles
 from .ledger import list_ledgers
 from .published import Cell, Claim, Comparison, Item, load_published
@@ -33,7 +35,9 @@ from .registry import list_experiments
 
 __all__ = ["Verdict", "compare_with_paper", "format_ledger", "judge_claim", "judge_claims", "summarise_ledger"]
 
-REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_ATTEMPTED = "reproduced", "not reproduced", "inconclusive", "not attempted"
+REPRODUCED, CONTRADICTED, SMALLER = "reproduced", "contradicted", "smaller than printed"
+INCONCLUSIVE, NOT_ATTEMPTED = "inconclusive", "not attempted"
+BY_CONSTRUCTION, STAND_IN = "by construction", "stand-in faces"
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,20 @@ class Verdict:
     Attributes
     ----------
     claim : Claim
-    word : {"reproduced", "not reproduced", "inconclusive", "not attempted"}
+    word : {"reproduced", "contradicted", "smaller than printed", "inconclusive", "not attempted"}
     reason : str
-        What decided: the comparison, and whether the test set or the seeds limit it; or why it was not attempted.
+        What decided: the comparison, whether the test set or the seeds limit it, and what could have been seen; or why it was not
+        attempted.
     dataset, profile : str
         What it was measured on.
     comparisons : tuple of Comparison
+        Those that could be run.
     estimates : tuple of Estimate
         One a comparison; empty if not attempted.
+    missing : tuple of str
+        Why each other comparison could not be run.
+    marks : tuple of str
+        ``"by construction"``, ``"stand-in faces"``; what makes the word less than a finding.
     """
 
     claim: Claim
@@ -60,28 +70,36 @@ class Verdict:
     profile: str
     comparisons: tuple[Comparison, ...] = ()
     estimates: tuple[Estimate, ...] = ()
+    missing: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The word with its marks: ``"reproduced (by construction)"``."""
+        return f"{self.word} ({', '.join(self.marks)})" if self.marks else self.word
 
     def __str__(self) -> str:
-        return f"{self.word}: {self.reason}"
+        return f"{self.label}: {self.reason}"
 
     def table(self) -> pd.DataFrame:
-        """The comparisons, one a line, in the unit of the paper's table.
+        """The comparisons that could be run, one a line, in the unit of the paper's table.
 
         Returns
         -------
         DataFrame
-            ``comparison``, ``paper`` (the difference in its own numbers), ``ours``, ``low``, ``high``, ``holds``, ``limit``.
+            ``comparison``, ``paper`` (the difference in its own numbers), ``ours``, ``low``, ``high``, ``holds`` (missing where it is
+            open), ``detectable`` (the smallest difference that would have been seen with 80 % power), ``limit``.
         """
-        published = load_published(self.claim.id.split("/")[0])
         lines = []
         for comparison, estimate in zip(self.comparisons, self.estimates, strict=True):
             factor = _factor(comparison)
             lines.append({
-                "comparison": str(comparison), "paper": published.difference(comparison), "ours": estimate.value * factor,
-                "low": estimate.low * factor, "high": estimate.high * factor, "holds": _holds(comparison, estimate),
+                "comparison": str(comparison), "paper": _printed(comparison), "ours": estimate.value * factor,
+                "low": estimate.low * factor, "high": estimate.high * factor,
+                "holds": _holds(comparison, estimate, len(self.comparisons)), "detectable": estimate.detectable * factor,
                 "limit": estimate.limit,
             })
-        columns = ["comparison", "paper", "ours", "low", "high", "holds", "limit"]
+        columns = ["comparison", "paper", "ours", "low", "high", "holds", "detectable", "limit"]
         return pd.DataFrame(lines, columns=columns).astype({"paper": "float64"})
 
 
@@ -96,12 +114,43 @@ def _factor(what: Comparison | Cell) -> float:
     return 100.0 if item is not None and item.unit == "%" else 1.0
 
 
-def _holds(comparison: Comparison, estimate: Estimate) -> bool | None:
-    """Whether the interval lies above the bound, below it, or neither (None)."""
+def _printed(comparison: Comparison) -> float | None:
+    """The paper's own difference, in the unit of its table; None where it is not known."""
+    paper = comparison.terms[0][1].item.split("/")[0]
+    return load_published(paper).difference(comparison) if paper in list_papers() else None
+
+
+def _corrected(estimate: Estimate, count: int) -> tuple[float, float]:
+    """The interval of one of ``count`` comparisons, any of which may miss by chance."""
+    return estimate.interval(1 - (1 - LEVEL) / count)
+
+
+def _holds(comparison: Comparison, estimate: Estimate, count: int) -> bool | None:
+    """Whether one of ``count`` comparisons lies above its bound, or, with its corrected interval, below it; None if neither."""
     bound = comparison.bound / _factor(comparison)
-    if math.isnan(estimate.seed_error) or estimate.low <= bound <= estimate.high:
+    if not estimate.known:
         return None
-    return estimate.low > bound
+    return True if estimate.low > bound else False if _corrected(estimate, count)[1] < bound else None
+
+
+def _is_smaller(comparison: Comparison, estimate: Estimate, count: int) -> bool:
+    """Whether the difference is smaller than the one that the paper prints."""
+    printed = _printed(comparison)
+    return estimate.known and printed is not None and _corrected(estimate, count)[1] < printed / _factor(comparison)
+
+
+def find_word(comparisons: Sequence[Comparison], estimates: Sequence[Estimate]) -> tuple[str, list[int]]:
+    """The word on comparisons that could be run, and the positions of those that decided."""
+    count = len(comparisons)
+    pairs = list(zip(comparisons, estimates, strict=True))
+    held = [_holds(*pair, count) for pair in pairs]
+    for word, decides in ((CONTRADICTED, False), (INCONCLUSIVE, None)):
+        if decides in held:
+            deciding = [i for i, holds in enumerate(held) if holds is decides]
+            if decides is None and all(_is_smaller(*pairs[i], count) for i in deciding):
+                word = SMALLER
+            return word, deciding
+    return REPRODUCED, list(range(count))
 
 
 def judge_claim(
@@ -131,21 +180,29 @@ def judge_claim(
     reader = reader or LedgerReader(profile, dataset, data)
     profile, dataset = str(Profile(reader.profile)), reader.dataset
     find_roles(dataset)
-    missing = _why_not(claim, reader)
-    if missing is not None:
-        return Verdict(claim, NOT_ATTEMPTED, missing, dataset, profile)
-    estimates = tuple(reader.estimate(claim.comparisons))
-    held = [_holds(c, e) for c, e in zip(claim.comparisons, estimates, strict=True)]
-    word = NOT_REPRODUCED if False in held else INCONCLUSIVE if None in held else REPRODUCED
+    if claim.not_attempted:
+        return Verdict(claim, NOT_ATTEMPTED, claim.not_attempted, dataset, profile)
+    gaps = [_why_not(comparison, reader) for comparison in claim.comparisons]
+    missing = tuple(gap for gap in gaps if gap is not None)
+    if len(missing) == len(gaps):
+        return Verdict(claim, NOT_ATTEMPTED, missing[0], dataset, profile, missing=missing)
+    comparisons = tuple(comparison for comparison, gap in zip(claim.comparisons, gaps, strict=True) if gap is None)
+    estimates = tuple(reader.estimate(comparisons))
+    word, deciding = find_word(comparisons, estimates)
     # the comparison that decided: the one furthest below, or nearest to, its bound
-    deciding = [i for i, holds in enumerate(held) if holds is {NOT_REPRODUCED: False, INCONCLUSIVE: None, REPRODUCED: True}[word]]
-    margins = [(estimates[i].low - claim.comparisons[i].bound / _factor(claim.comparisons[i]), i) for i in deciding]
-    i = min(margins)[1]
-    reason = f"{_describe(claim.comparisons[i], estimates[i])}; {_limit(estimates[i])}"
-    if len(held) > 1:
-        held_count = held.count(True)
-        reason = f"{held_count} of {len(held)} comparisons hold; {'closest' if word == REPRODUCED else 'furthest off'}: {reason}"
-    return Verdict(claim, word, reason, dataset, profile, claim.comparisons, estimates)
+    margins = {i: estimates[i].low - comparisons[i].bound / _factor(comparisons[i]) for i in deciding}
+    i = min(margins, key=lambda i: math.inf if math.isnan(margins[i]) else margins[i])
+    parts = []
+    if len(comparisons) > 1:
+        held = [_holds(c, e, len(comparisons)) for c, e in zip(comparisons, estimates, strict=True)].count(True)
+        parts.append(f"{held} of {len(comparisons)} comparisons hold")
+    if missing:
+        parts.append(f"{len(comparisons)} of {len(gaps)} comparisons could be run (missing: {'; '.join(dict.fromkeys(missing))})")
+    nearest = f"{'closest' if word == REPRODUCED else 'furthest off'}: " if len(comparisons) > 1 else ""
+    parts.append(nearest + _describe(comparisons[i], estimates[i], word))
+    parts.append(_limit(comparisons[i], estimates[i]))
+    marks = _find_marks(claim, comparisons, reader)
+    return Verdict(claim, word, "; ".join(parts), dataset, profile, comparisons, estimates, missing, marks)
 
 
 def judge_claims(
@@ -160,45 +217,68 @@ def judge_claims(
     return [judge_claim(claim, reader=reader) for claim in claims]
 
 
-def _why_not(claim: Claim, reader: LedgerReader) -> str | None:
-    """Why a claim cannot be judged; None if it can."""
-    if claim.not_attempted:
-        return claim.not_attempted
+def _why_not(comparison: Comparison, reader: LedgerReader) -> str | None:
+    """Why a comparison cannot be measured; None if it can."""
     experiments = {experiment.id: experiment for experiment in list_experiments()}
-    for comparison in claim.comparisons:
-        for _, cell in comparison.terms:
-            if reader.measure(cell):
-                continue
-            experiment = experiments.get(cell.item)
-            if experiment is not None and cell.row in experiment.omits:
-                return f"{cell.row}: {experiment.omits[cell.row]}"
-            if experiment is None:
-                return f"nothing runs {cell.item} yet"
-            if reader.ledger(cell.item).runs and cell.role and cell.role not in find_roles(reader.dataset):
-                return f"{reader.dataset} has no {cell.role} faces"
-            return f"no {reader.profile} result of {cell} on {reader.dataset}"
+    for _, cell in comparison.terms:
+        if reader.measure(cell):
+            continue
+        experiment = experiments.get(cell.item)
+        if experiment is not None and cell.row in experiment.omits:
+            return f"{cell.row}: {experiment.omits[cell.row]}"
+        if experiment is None:
+            return f"nothing runs {cell.item} yet"
+        if reader.ledger(cell.item).runs and cell.role and cell.role not in find_roles(reader.dataset):
+            return f"{reader.dataset} has no {cell.role} faces"
+        return f"no {reader.profile} result of {cell} on {reader.dataset}"
     return None
 
 
-def _describe(comparison: Comparison, estimate: Estimate) -> str:
-    factor = _factor(comparison)
-    item = _item(comparison.terms[0][1].item)
-    unit, form = (" points", "+.1f") if factor == 100 else (f" {item.unit}" if item is not None and item.unit else "", "+.3g")
-    value, low, high = (format(number * factor, form) for number in (estimate.value, estimate.low, estimate.high))
+def _find_marks(claim: Claim, comparisons: Sequence[Comparison], reader: LedgerReader) -> tuple[str, ...]:
+    """What makes a verdict less than a finding."""
+    marks = [BY_CONSTRUCTION] if claim.by_construction and reader.dataset.startswith("facsynth") else []
+    roles = {
+        loaded["role"] for comparison in comparisons for _, cell in comparison.terms
+        for run in reader.find_runs(cell) for loaded in run["faces"]
+    }
+    # another dataset's faces are entered as "<dataset> <role>"
+    return tuple(marks + ([STAND_IN] if any(" " in role and role.split()[0] != reader.dataset for role in roles) else []))
+
+
+def _describe(comparison: Comparison, estimate: Estimate, word: str) -> str:
+    unit, show = _format(comparison)
+    value, low, high = (show(number, "+") for number in (estimate.value, estimate.low, estimate.high))
     if math.isnan(estimate.seed_error):
         return f"{comparison}: {value}{unit} from one seed"
-    return f"{comparison}: {value}{unit}, {low} to {high}"
+    if math.isnan(estimate.test_error):
+        return f"{comparison}: {value}{unit}"
+    printed = f", printed {show((_printed(comparison) or 0.0) / _factor(comparison), '+')}" if word == SMALLER else ""
+    return f"{comparison}: {value}{unit}, {low} to {high}{printed}"
 
 
-def _limit(estimate: Estimate) -> str:
+def _format(comparison: Comparison) -> tuple[str, Callable[[float, str], str]]:
+    """The unit of a comparison, and a function that writes a number in it, with a sign or without."""
+    factor, item = _factor(comparison), _item(comparison.terms[0][1].item)
+    if factor == 100:
+        return " points", lambda number, sign: format(number * factor, f"{sign}.1f")
+    return f" {item.unit}" if item is not None and item.unit else "", lambda number, sign: format(number, f"{sign}.3g")
+
+
+def _limit(comparison: Comparison, estimate: Estimate) -> str:
     if math.isnan(estimate.seed_error):
         return "its spread over seeds is not known"
+    if math.isnan(estimate.test_error):
+        return "per-face values are not kept"
     if estimate.limit == "neither":
         return "neither seeds nor test faces move it"
     seeds = [f"{estimate.seeds} seeds"] if estimate.seeds else []
     count = [f"{estimate.count:,} test faces"] if estimate.count else []
-    what = "error of each measurement" if estimate.limit == "measurement" else estimate.limit
-    return f"limited by the {what}" + (f" ({', '.join(seeds + count)})" if seeds or count else "")
+    if estimate.repeated:
+        count = [f"{estimate.units} repetitions"]
+    few = [f"only {size} test face{'s' if size > 1 else ''} of {name}" for name, size in estimate.few.items()]
+    unit, show = _format(comparison)
+    seen = f"would show a difference of {show(estimate.detectable, '')}{unit}"
+    return f"limited by the {estimate.limit} ({', '.join(seeds + count + few)}), {seen}"
 
 
 # -- tables ---------------------------------------------------------------------------------------------------------------
@@ -223,9 +303,10 @@ def summarise_ledger(
     Returns
     -------
     DataFrame
-        ``row``, ``role``, ``metric``, ``value`` (mean over seeds), ``low``, ``high`` (95 %, both errors), ``seeds`` (0 where nothing
-        is drawn), ``seed_low``, ``seed_high`` (95 % over seeds; missing for fewer than two), ``test_low``, ``test_high`` (95 % over
-        test faces), ``count``. In the published item's order of rows; empty if nothing was run.
+        ``row``, ``role``, ``metric``, ``value`` (mean over seeds), ``low``, ``high`` (95 %, both errors; missing where numbers a face
+        were not kept), ``seeds`` (0 where nothing is drawn), ``seed_low``, ``seed_high`` (95 % over seeds; missing for fewer than two),
+        ``test_low``, ``test_high`` (95 % over test faces; missing without), ``count``. In the published item's order of rows; empty if
+        nothing was run.
 
     Raises
     ------
@@ -242,16 +323,15 @@ def summarise_ledger(
     cells.sort(key=lambda cell: order.get(cell.row, len(order)))
     lines = []
     for cell in cells:
-        found = reader.measure(cell)
-        if not found:
+        if not reader.measure(cell):
             continue
         (estimate,) = reader.estimate([Comparison(((1, cell),))])
-        over_seeds = seed_interval([m.value for m in found]) if estimate.seeds > 1 else None
+        (seed_low, seed_high), (test_low, test_high) = estimate.seed_interval, estimate.test_interval
         lines.append({
             "row": cell.row, "role": cell.role, "metric": cell.metric,
             "value": estimate.value, "low": estimate.low, "high": estimate.high,
-            "seeds": estimate.seeds, "seed_low": over_seeds and over_seeds.low, "seed_high": over_seeds and over_seeds.high,
-            "test_low": estimate.test_low, "test_high": estimate.test_high, "count": estimate.count,
+            "seeds": estimate.seeds, "seed_low": seed_low, "seed_high": seed_high, "test_low": test_low, "test_high": test_high,
+            "count": estimate.count,
         })
     columns = ["row", "role", "metric", "value", "low", "high", "seeds", "seed_low", "seed_high", "test_low", "test_high", "count"]
     numbers = [c for c in columns[3:] if c not in ("seeds", "count")]

@@ -108,7 +108,7 @@ def test_a_new_paper_is_one_folder(paper, tmp_path, facsynth_tree):
     assert run_experiments(["toy-net/table-2", "toy-net/table-1"], "smoke", "facsynth", data=tmp_path) == 2
     assert find_checkpoint("toy-net/table-1", "toy-0.safetensors", "smoke", data=tmp_path).is_file()
     verdicts = judge_claims("toy-net", "smoke", "facsynth", tmp_path)
-    assert [verdict.word for verdict in verdicts] == ["reproduced", "not reproduced"]
+    assert [verdict.word for verdict in verdicts] == ["reproduced", "contradicted"]
 
 
 def test_leftovers_of_another_branch_are_no_paper(paper):
