@@ -228,6 +228,34 @@ def measure(
 
 
 @app.command()
+def plan(
+    id: Annotated[str, typer.Argument(help="An experiment, such as dlp-cnn/table-6.", metavar="PAPER/ITEM")],
+    profile: Annotated[Profile, typer.Option(help="The size of the runs.")] = Profile.BOOK,
+    dataset: Annotated[str, typer.Option(help="facsynth, muxspace, rafdb, or another name of 'ferbook data list'.")] = "facsynth",
+    seeds: Annotated[int | None, typer.Option(help="Training seeds; by default as many as the experiment asks for.", min=1)] = None,
+    root: Annotated[Path | None, typer.Option(help="Where the dataset's copy lies; below $FER_DATA by default.")] = None,
+    save: Annotated[bool, typer.Option("--save", help="Write the plan beside the results, to be committed before the runs.")] = False,
+) -> None:
+    """Say, before an experiment is run, how wide the intervals of its claims will be, and how many seeds it would take."""
+    from .experiments.plans import describe_plan, plan_experiment, save_plan
+
+    try:
+        lines = describe_plan(plan_experiment(id, profile, dataset, seeds=seeds, root=root))
+        path = save_plan(id, profile, dataset, seeds=seeds, root=root) if save else None
+    except (ValueError, OSError) as error:
+        raise _fail(str(error)) from None
+    if not lines:
+        typer.echo(f"{id}: no claim compares what it runs on {dataset}")
+    else:
+        table = _table(*lines[0])
+        for line in lines:
+            table.add_row(*line.values())
+        _print(table)
+    if path is not None:
+        typer.echo(f"{path}: written; commit it before 'ferbook reproduce {id}'", err=True)
+
+
+@app.command()
 def reproduce(
     ids: Annotated[list[str] | None, typer.Argument(help="Experiments, such as dlp-cnn/table-5.", metavar="[PAPER/ITEM]...")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every experiment, as far as its results are missing.")] = False,
@@ -261,8 +289,14 @@ def ledger(
     paper: Annotated[str | None, typer.Argument(help="A paper, dlp-cnn, or one item, dlp-cnn/table-5; all by default.")] = None,
     profile: Annotated[Profile, typer.Option(help="The size of the runs.")] = Profile.BOOK,
     dataset: Annotated[str | None, typer.Option(help="All by default.")] = None,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="Only list runs whose code, faces or files differ from what is here; exit 1 if there are any.")
+    ] = False,
 ) -> None:
     """Print the results that are kept, with 95 % intervals over seeds and over test faces, and the verdicts on the papers' claims."""
+    if stale:
+        _list_stale(paper, profile, dataset)
+        return
     from . import experiments
     from .discovery import find_folder, list_papers
 
@@ -293,6 +327,36 @@ def ledger(
             table.add_row(verdict.claim.text, verdict.label, verdict.reason)
         _print(table)
         typer.echo()
+
+
+def _list_stale(paper: str | None, profile: Profile, dataset: str | None) -> None:
+    from .experiments import Ledger, find_stale, list_differences, list_ledgers
+
+    count = found = 0
+    try:
+        kept = list_ledgers(paper, profile, dataset)
+        if not kept:
+            raise ValueError(f"no results of {paper or 'any experiment'}, profile {profile}, on {dataset or 'any dataset'}")
+        for id, where in kept:
+            ledger = Ledger(id, profile, where)
+            reasons = find_stale(ledger)
+            count, found = count + len(ledger.runs), found + len(reasons)
+            groups: dict[str, dict[str, list[str]]] = {}
+            for run in ledger.runs:
+                weaker = ", ".join(list_differences(run))
+                reason = reasons.get(run["key"]) or (weaker and f"may differ slightly: {weaker}")
+                if reason:
+                    groups.setdefault(reason, {}).setdefault(run["name"], []).append(str(run["seed"]))
+            if groups:
+                typer.echo(f"{id} on {where}")
+            for reason, names in groups.items():
+                runs = [name if seeds == ["None"] else f"{name} (seed {', '.join(seeds)})" for name, seeds in names.items()]
+                typer.echo(f"  {', '.join(runs)}: {reason}")
+    except ValueError as error:
+        raise _fail(str(error)) from None
+    if found:
+        raise _fail(f"{found} of {count} runs are stale; 'ferbook reproduce' runs them again")
+    typer.echo(f"{count} runs are tied to the code, the faces and the files that are here")
 
 
 @crowd.command("fit")

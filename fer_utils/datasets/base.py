@@ -224,6 +224,34 @@ class FaceDataset:
         """Take the dataset with some fields changed; images that wait go on waiting."""
         return replace(self, **{"images": self.__dict__["images"], **changes})
 
+    def join(self, other: FaceDataset) -> FaceDataset:
+        """These faces and then others of the same kind; images that wait go on waiting. Keeps this name and ``transform``.
+
+        Raises
+        ------
+        ValueError
+            If their classes differ, one of them has a field that the other lacks, or an image name is in both.
+        """
+        if self.classes != other.classes:
+            raise ValueError(f"{self.name} and {other.name} have other classes; expected {', '.join(self.classes)} of both")
+        twice = set(self.names.tolist()) & set(other.names.tolist())
+        if twice:
+            raise ValueError(f"{self.name} and {other.name} both have an image {min(twice)}")
+        changes: dict[str, Any] = {}
+        for field in fields(self):
+            if field.name in ("name", "classes", "transform"):
+                continue
+            first, second = self.__dict__[field.name], other.__dict__[field.name]
+            if (first is None) != (second is None):
+                raise ValueError(f"only one of {self.name} and {other.name} has {field.name}")
+            if isinstance(first, pd.DataFrame):
+                changes[field.name] = pd.concat([first, second], ignore_index=True)
+            elif isinstance(first, PendingImages) and isinstance(second, PendingImages):
+                changes[field.name] = first.join(second)
+            elif first is not None:
+                changes[field.name] = np.concatenate([getattr(self, field.name), getattr(other, field.name)])
+        return self.replace(**changes)
+
     def class_counts(self) -> dict[str, int]:
         """Images of each class, in the order of ``classes``."""
         counts = np.bincount(self.labels, minlength=len(self.classes))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,14 +21,15 @@ from . import ckplus, rafdb
 from .base import FaceDataset
 from .source import read_text
 
-__all__ = ["load", "load_annotators", "verify"]
+__all__ = ["checksum", "list_folders", "load", "load_annotators", "verify"]
 
 _FOLDERS = {"basic": "raf/basic", "compound": "raf/compound", "lab": "ckplus"}
+_MORE = {"basic": "more/basic", "compound": "more/compound"}
 _SUMS = "SHA256SUMS"
 _verified: set[Path] = set()
 
 
-def load(subset: str = "basic", *, split: str | None = None, masks: bool = False, **options: Any) -> FaceDataset:
+def load(subset: str = "basic", *, split: str | None = None, masks: bool = False, more: bool = False, **options: Any) -> FaceDataset:
     """Read a set of the shipped faces.
 
     Parameters
@@ -39,6 +41,8 @@ def load(subset: str = "basic", *, split: str | None = None, masks: bool = False
     masks : bool
         Also read the region masks: 0 background, 1 skin and other face, 2 brows, 3 eyes, 4 nose, 5 mouth, 6 occluder, hair or
         glasses. They belong to the aligned faces of 100x100.
+    more : bool
+        Also read the further test faces (basic and compound): three times as many, of other people, for small differences.
     **options
         For :func:`rafdb.load` (``aligned``, ``landmarks``, ``transform``) or :func:`ckplus.load` (``frames``, ``classes``,
         ``align``, ``transform``), except ``root`` and ``facs``. With ``aligned=False`` the sample of unaligned pictures.
@@ -54,15 +58,39 @@ def load(subset: str = "basic", *, split: str | None = None, masks: bool = False
     DataError
         If a file is missing, damaged, or differs from its checksum.
     ValueError
-        For an unknown ``subset`` or ``split``, a ``split`` of the lab set, or masks with unaligned faces.
+        For an unknown ``subset`` or ``split``, a ``split`` of the lab set, masks with unaligned faces, or more faces where there are none.
     """
-    if subset not in _FOLDERS:
-        raise ValueError(f"subset must be one of {', '.join(_FOLDERS)}, got {subset!r}")
+    folders = list_folders(subset, more=more)
+    if more and options.get("aligned", True) is False:
+        raise ValueError("the further test faces ship aligned only")
     if masks and (options.get("aligned", True) is False or options.get("align", 100) != 100):
         raise ValueError("the masks belong to the aligned faces of 100x100; load those, or no masks")
     root = find_root()
-    folder = root / _FOLDERS[subset]
-    verify(root, _FOLDERS[subset])
+    if split == "train":
+        folders = folders[:1]  # the others hold test faces alone
+    found = [_load_folder(root, folder, subset, split, masks, options) for folder in folders]
+    return found[0] if len(found) == 1 else found[0].join(found[1])
+
+
+def list_folders(subset: str, *, more: bool = False) -> list[str]:
+    """The folders below :func:`find_root` that hold a set, with or without the further test faces.
+
+    Raises
+    ------
+    ValueError
+        For an unknown set, or more faces of one that has none.
+    """
+    if subset not in _FOLDERS:
+        raise ValueError(f"subset must be one of {', '.join(_FOLDERS)}, got {subset!r}")
+    if more and subset not in _MORE:
+        raise ValueError(f"there are no more faces of the {subset} set, only of {' and '.join(_MORE)}")
+    return [_FOLDERS[subset], *([_MORE[subset]] if more else [])]
+
+
+def _load_folder(root: Path, name: str, subset: str, split: str | None, masks: bool, options: dict[str, Any]) -> FaceDataset:
+    """One folder of faces, with what is known of them."""
+    folder = root / name
+    verify(root, name)
     if subset == "lab":
         if split is not None:
             raise ValueError("the lab set has no split; use a subject-independent one")
@@ -87,6 +115,20 @@ def load_annotators() -> pd.DataFrame:
     root = find_root()
     verify(root, "raf/annotators.parquet")
     return _read_table(root / "raf" / "annotators.parquet", ("worker", "reliability", "reliable"))
+
+
+def checksum(folders: Sequence[str]) -> str:
+    """What changes with the files below some folders of :func:`list_folders`: SHA-256 of their sorted lines in the list of checksums.
+
+    Raises
+    ------
+    DataError
+        If the list is not there.
+    """
+    lines = read_text(find_root() / _SUMS, "the checksums of the shipped faces").splitlines()
+    paths = {line: PurePosixPath(line.partition(" ")[2].strip().removeprefix("*")) for line in lines}
+    own = sorted(line for line, path in paths.items() if any(path.is_relative_to(folder) for folder in folders))
+    return hashlib.sha256("\n".join(own).encode(errors="surrogateescape")).hexdigest()
 
 
 def find_root() -> Path:

@@ -173,13 +173,40 @@ class _Store:
             warnings.warn(f"{path}: decoded images are not kept ({error.strerror})", stacklevel=2)
 
 
+class _Joined:
+    """Two stores, one behind the other."""
+
+    def __init__(self, first: PendingImages, second: PendingImages) -> None:
+        if first.shape[1:] != second.shape[1:]:
+            raise ValueError(f"images to be joined must have one shape, got {first.shape[1:]} and {second.shape[1:]}")
+        self._pair = (first, second)
+        self.members = range(len(first) + len(second))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._pair[0].shape[1:]
+
+    def one(self, i: int) -> np.ndarray:
+        first, second = self._pair
+        return first.one(i) if i < len(first) else second.one(i - len(first))
+
+    def many(self, positions: np.ndarray) -> np.ndarray:
+        first, second = self._pair
+        own = positions < len(first)
+        if own.all():
+            return first.take(positions).load()
+        images = np.empty((len(positions), *self.shape), dtype=np.uint8)
+        images[own], images[~own] = first.take(positions[own]).load(), second.take(positions[~own] - len(first)).load()
+        return images
+
+
 class PendingImages:
     """Images that are decoded when they are first asked for; what :func:`load_images` returns.
 
     A :class:`FaceDataset` takes it in the place of an array.
     """
 
-    def __init__(self, store: _Store, positions: np.ndarray | None = None) -> None:
+    def __init__(self, store: _Store | _Joined, positions: np.ndarray | None = None) -> None:
         self._store = store
         self._positions = np.arange(len(store.members)) if positions is None else positions
 
@@ -198,6 +225,10 @@ class PendingImages:
     def take(self, positions: np.ndarray) -> PendingImages:
         """Some of the images, still waiting."""
         return PendingImages(self._store, self._positions[positions])
+
+    def join(self, other: PendingImages) -> PendingImages:
+        """These images and then others, still waiting. Raises ``ValueError`` if their shapes differ."""
+        return PendingImages(_Joined(self, other))
 
     def load(self) -> np.ndarray:
         """Decode all of them, in threads: uint8 of ``shape``. Raises ``DataError`` at the first that is damaged or of another size."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..datasets.base import FaceDataset
 from ..errors import DataError
-from .faces import fingerprint_faces, load_role
+from .faces import find_more_options, fingerprint_faces, load_role
 from .ledger import find_checkpoint
 from .recipe import Profile, Recipe
 
@@ -46,6 +46,8 @@ class RunContext:
         The folder that holds ``results`` and ``checkpoints``.
     loaded : list of dict
         The faces that were loaded, with checksums.
+    read : list of dict
+        The files of other experiments that were read: ``id``, ``file``, ``sha256``.
     files : dict of str to bytes
         What the run leaves, name to content; written to ``data/checkpoints/<profile>/<dataset>/<paper>/<item>`` with its result.
     """
@@ -58,15 +60,18 @@ class RunContext:
     root: str | None = None
     data: str | None = None
     loaded: list[dict[str, Any]] = field(default_factory=list)
+    read: list[dict[str, str]] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
 
     def load_faces(self, role: str = "basic", **options: Any) -> FaceDataset:
         """Load faces by their role, as :func:`~fer_utils.experiments.faces.load_role`; the result is tied to them by a checksum.
 
-        If the folder of this run holds work on other faces, it is emptied.
+        Of FACSynth's wild faces also the further test faces, unless ``more=False`` is given: small differences need many. If the folder
+        of this run holds work on other faces, it is emptied.
         """
+        options = {**find_more_options(self.dataset, role), **options}
         faces = load_role(self.dataset, role, self.root, **options)
-        found = {"role": role, "options": options, **fingerprint_faces(self.dataset, faces)}
+        found = {"role": role, "options": options, **fingerprint_faces(self.dataset, faces, role, options)}
         text = json.dumps(found, sort_keys=True)
         note = self.workdir / f"faces-{role}-{hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8]}.json"
         if note.is_file() and note.read_text() != text:
@@ -92,8 +97,18 @@ class RunContext:
         self.files[file] = content
 
     def find_file(self, id: str, file: str) -> Path:
-        """A file that a run of another experiment left. Raises ``DataError`` if it is not there, or not what the run wrote."""
-        return find_checkpoint(id, file, self.profile, self.dataset, Path(self.data) if self.data else None)
+        """A file that a run of another experiment left, to which the result is then tied.
+
+        Raises
+        ------
+        DataError
+            If it is not there, or not what the run wrote.
+        """
+        path = find_checkpoint(id, file, self.profile, self.dataset, Path(self.data) if self.data else None)
+        found = {"id": id, "file": file, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        if found not in self.read:
+            self.read.append(found)
+        return path
 
     def save_network(self, method: str, model: FaceModel, recipe: Recipe) -> None:
         """Leave a trained network in half precision, with its method, seed, dataset and recipe."""

@@ -20,6 +20,7 @@ from typing import Any
 
 from .. import __version__
 from ..files import cache_root, private_folder
+from .code import describe_code
 from .context import RunContext
 from .recipe import Profile
 from .registry import Run, check_scores
@@ -27,7 +28,9 @@ from .scores import describe_score
 
 __all__ = ["Job", "execute_run"]
 
-_PACKAGES = ("numpy", "scipy", "scikit-learn", "scikit-image", "pandas", "torch", "torchvision", "keras")
+_PACKAGES = ("numpy", "scipy", "scikit-learn", "scikit-image", "pillow", "pandas", "torch", "torchvision", "keras")
+#: What a processor can do in half precision, which decides how networks are computed on it.
+_FLAGS = ("avx512_bf16", "amx_bf16", "amx_tile")
 _PACKAGE = Path(__file__).resolve().parents[1]
 #: Runs draw from torch's generator, which a process has once: a Dask worker of several threads takes them one after the other.
 _ONE_RUN = threading.Lock()
@@ -52,7 +55,8 @@ class Job:
     @property
     def key(self) -> str:
         """For Dask and for the folder of the run: another for other code, so that no checkpoint of older code is taken up."""
-        parts = [self.id, self.profile, self.dataset, self.run.key, self.root, _source_hash()]
+        code = describe_code(self.run.function, self.run.kept_arguments)
+        parts = [self.id, self.profile, self.dataset, self.run.key, self.root, code]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
     def workdir(self) -> Path:
@@ -68,7 +72,8 @@ def execute_run(job: Job) -> dict[str, Any]:
     -------
     dict
         ``key``, ``name``, ``seed``, ``function``, ``arguments``; ``outcomes`` (the scores); ``faces`` (what was loaded, with
-        checksums); ``commit`` (with ``-dirty`` if the package differs from it; None outside a repository), ``versions``, ``hardware``,
+        checksums); ``tie``: ``code`` (see :func:`~fer_utils.experiments.code.describe_code`) and ``files`` (those of other experiments
+        that were read); ``commit`` (with ``-dirty`` if the package differs from it; None outside a repository), ``versions``, ``hardware``,
         ``wall_s``, ``peak_mb`` (memory of the process), ``date``; and ``files``, name to bytes, which the client writes.
 
     Raises
@@ -81,18 +86,21 @@ def execute_run(job: Job) -> dict[str, Any]:
 
 
 def _execute(job: Job) -> dict[str, Any]:
+    run = job.run
+    function = run.resolve()  # first, as what is not imported has no code, and no folder that depends on it
     workdir = job.workdir()
     workdir.mkdir(parents=True, exist_ok=True)
-    run = job.run
+    code = describe_code(run.function, run.kept_arguments)
     context = RunContext(job.id, Profile(job.profile), job.dataset, run.seed, workdir, job.root, job.data)
     started, peak = time.perf_counter(), _PeakMemory()
-    scores = check_scores(run.resolve()(context, **run.arguments), run)
+    scores = check_scores(function(context, **run.arguments), run)
     wall = time.perf_counter() - started
     return {
         "key": run.key, "name": run.name, "seed": run.seed, "function": run.function, "arguments": run.kept_arguments,
-        "outcomes": [describe_score(score) for score in scores], "faces": context.loaded, "commit": _commit(),
-        "versions": _versions(), "hardware": _hardware(), "wall_s": round(wall, 3), "peak_mb": peak.read(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"), "files": context.files,
+        "outcomes": [describe_score(score) for score in scores], "faces": context.loaded,
+        "tie": {"code": code, "files": context.read}, "commit": _commit(), "versions": find_versions(), "hardware": find_hardware(),
+        "wall_s": round(wall, 3), "peak_mb": peak.read(), "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": context.files,
     }
 
 
@@ -115,32 +123,31 @@ class _PeakMemory:
 
 
 @cache
-def _source_hash() -> str:
-    """Changes with the package's code."""
-    digest = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        digest.update(path.relative_to(_PACKAGE).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-@cache
 def _commit() -> str | None:
     """The commit of the package's code; None outside a repository, and in one that does not hold it, such as around a ``.venv``."""
     try:
-        _git("ls-files", "--error-unmatch", "--", str(_PACKAGE / "__init__.py"))
-        head = _git("rev-parse", "HEAD")
-        return head + ("-dirty" if _git("status", "--porcelain", "--", str(_PACKAGE)) else "")
+        ask_git(_PACKAGE, "ls-files", "--error-unmatch", "--", str(_PACKAGE / "__init__.py"))
+        head = ask_git(_PACKAGE, "rev-parse", "HEAD")
+        return head + ("-dirty" if ask_git(_PACKAGE, "status", "--porcelain", "--", str(_PACKAGE)) else "")
     except (OSError, subprocess.SubprocessError):
         return None
 
 
-def _git(*words: str) -> str:
-    done = subprocess.run(["git", "-C", str(_PACKAGE), *words], capture_output=True, text=True, timeout=30, check=True)
-    return done.stdout.strip()
+def ask_git(folder: Path, *words: str) -> str:
+    """What git says in a folder of a checkout, which may belong to another user: it is the one whose code runs here.
+
+    Raises
+    ------
+    OSError, subprocess.SubprocessError
+        Without git, outside a repository, or if the command fails.
+    """
+    command = ["git", "-C", str(folder), "-c", f"safe.directory={folder.parent}", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
 
 
 @cache
-def _versions() -> dict[str, str]:
+def find_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that are here, by name."""
     found = {"fer-utils": __version__, "python": platform.python_version()}
     for name in _PACKAGES:
         with suppress(PackageNotFoundError):
@@ -148,14 +155,18 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _hardware() -> dict[str, Any]:
-    cpu = platform.processor() or platform.machine()
-    with suppress(OSError, StopIteration):
+def find_hardware() -> dict[str, Any]:
+    """The machine: ``cpu``, ``cores``, ``system``, ``flags`` (half precision); with torch ``threads``, and ``gpu`` if there is one."""
+    cpu, flags = platform.processor() or platform.machine(), []
+    with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line for line in lines if line.startswith("model name")).partition(":")[2].strip()
+        known = {name: next((line for line in lines if line.startswith(name)), "").partition(":")[2] for name in ("model name", "flags")}
+        cpu, flags = known["model name"].strip() or cpu, [flag for flag in _FLAGS if flag in known["flags"].split()]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found: dict[str, Any] = {"cpu": cpu, "cores": cores, "system": f"{platform.system()} {platform.machine()}"}
+    found: dict[str, Any] = {"cpu": cpu, "cores": cores, "system": f"{platform.system()} {platform.machine()}", "flags": flags}
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
+    if torch is not None:
+        found["threads"] = torch.get_num_threads()
+        if torch.cuda.is_available():
+            found["gpu"] = torch.cuda.get_device_name()
     return found

@@ -15,11 +15,10 @@ import numpy as np
 
 from ..datasets import catalog, facsynth
 from ..datasets.base import FaceDataset
-from ..errors import DataError
 from ..labels import BASIC
 from ..splits import kfold, subject_kfold
 
-__all__ = ["find_apex_options", "find_roles", "fingerprint_faces", "keep_classes", "limit_per_class", "load_role"]
+__all__ = ["find_apex_options", "find_more_options", "find_roles", "fingerprint_faces", "keep_classes", "limit_per_class", "load_role"]
 
 #: Datasets that play several roles; any other key of the catalogue plays one, ``lab`` if its faces are posed and ``basic`` if not.
 _FAMILIES: Mapping[str, Mapping[str, str]] = {
@@ -30,6 +29,8 @@ _FAMILIES: Mapping[str, Mapping[str, str]] = {
 _FOLDS = 5
 #: Roles that sequences play.
 _SEQUENCES = ("facsynth-lab", "ckplus")
+#: Roles with further test faces.
+_WITH_MORE = ("facsynth-basic", "facsynth-compound")
 
 
 def find_roles(dataset: str) -> dict[str, str]:
@@ -100,6 +101,11 @@ def find_apex_options(dataset: str, role: str) -> dict[str, Any]:
     return {"frames": "apex1", "classes": 6} if find_roles(dataset).get(role) in _SEQUENCES else {}
 
 
+def find_more_options(dataset: str, role: str) -> dict[str, Any]:
+    """What the loader of FACSynth's wild faces is told, to give all test faces that there are; nothing for other faces."""
+    return {"more": True} if find_roles(dataset).get(role) in _WITH_MORE else {}
+
+
 def keep_classes(faces: FaceDataset, classes: tuple[str, ...]) -> FaceDataset:
     """Only the faces of some classes, which the labels then count into; a class may be without a face."""
     place = np.array([classes.index(name) if name in classes else -1 for name in faces.classes])
@@ -116,7 +122,9 @@ def limit_per_class(faces: FaceDataset, count: int | None) -> FaceDataset:
     return faces.subset(np.sort(np.concatenate(few)))
 
 
-def fingerprint_faces(dataset: str, faces: FaceDataset | None = None) -> dict[str, Any]:
+def fingerprint_faces(
+    dataset: str, faces: FaceDataset | None = None, role: str | None = None, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """What changes when the faces do.
 
     Parameters
@@ -124,24 +132,26 @@ def fingerprint_faces(dataset: str, faces: FaceDataset | None = None) -> dict[st
     dataset : str
     faces : FaceDataset, optional
         Not needed for ``facsynth``, whose files have checksums.
+    role : str, optional
+        Of ``facsynth``, only the files that such a load reads; by default all.
+    options : dict, optional
+        What the loader is told, see :func:`load_role`.
 
     Returns
     -------
     dict
-        ``sha256``: of FACSynth's list of checksums; of another dataset's file names, labels, classes and parts. With ``faces``, also
-        ``name`` and ``count``; and of another dataset than FACSynth, ``pixels``: SHA-256 of all its images, which names do not tell.
+        ``sha256``: of FACSynth's checksums; of another dataset's file names, labels, classes and parts. With ``faces``, also ``name`` and
+        ``count``; and of another dataset than FACSynth, ``pixels``: SHA-256 of all its images, which names do not tell.
 
     Raises
     ------
+    ValueError
+        For a role that the dataset does not play, or another dataset than FACSynth without its faces.
     DataError
         If FACSynth is not there.
     """
     if dataset.startswith("facsynth"):
-        path = facsynth.find_root() / "SHA256SUMS"
-        try:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise DataError.at(path, f"cannot be read ({error.strerror})", "the checksums of the shipped faces") from error
+        digest = facsynth.checksum(_list_folders(dataset, role, options or {}))
     elif faces is None:
         raise ValueError(f"the faces of {dataset} are needed for their checksum")
     else:
@@ -151,3 +161,13 @@ def fingerprint_faces(dataset: str, faces: FaceDataset | None = None) -> dict[st
     if faces is not None and not dataset.startswith("facsynth"):
         known["pixels"] = hashlib.sha256(np.ascontiguousarray(faces.images).data).hexdigest()
     return {**known, "sha256": digest}
+
+
+def _list_folders(dataset: str, role: str | None, options: Mapping[str, Any]) -> list[str]:
+    """FACSynth's folders that a load of a role reads; without a role all."""
+    if role is None:
+        return [""]
+    roles = find_roles(dataset)
+    if role not in roles:
+        raise ValueError(f"{dataset} has no {role} faces; it has {', '.join(roles)}")
+    return facsynth.list_folders(roles[role].removeprefix("facsynth-"), more=bool(options.get("more")))

@@ -4,6 +4,12 @@
 where, when and at what cost. Test labels stand there once a test set, predictions once a score (one character a face), so intervals and
 tests between methods can be computed long after the runs. In the file, the scores of a run stand under ``outcomes``, and the role of a test
 set under ``faces``.
+
+A run's ``key`` follows from its name, seed, arguments and function, which are known before it is run. What made its numbers is kept beside
+them: ``faces`` (checksums of what was loaded) and ``tie``, which holds ``code`` (a name in ``codes``: the digest of each module that the
+function reaches) and ``files`` (checksums of what it read of other experiments); :mod:`~fer_utils.experiments.tie` compares them with what
+is here. ``plan`` is the checksum and date of the plan that was committed before, or null. A ``checksum`` covers all of a run; test sets
+and codes are named by their content. :mod:`~fer_utils.experiments.schema` checks a file as it is read.
 """
 
 from __future__ import annotations
@@ -20,12 +26,13 @@ import pandas as pd
 
 from ..errors import DataError
 from ..files import data_root, package_data, replace_whole
-from ..metrics import compute_metric, count_confusions, per_class_recall
+from ..metrics import per_class_recall
 from .faces import fingerprint_faces
 from .recipe import Profile
-from .scores import unpack_labels
+from .schema import check_ledger, check_run, check_seeds, checksum_run, is_old, name_content, parse_json
 
 __all__ = ["Ledger", "find_checkpoint", "list_ledgers", "read_ledger"]
+
 
 def default_data() -> Path:
     """The folder of results and checkpoints: the repository's ``data``, or the data root where the package is installed without it."""
@@ -69,31 +76,6 @@ def find_checkpoint(id: str, name: str, profile: str = "book", dataset: str = "f
     return path
 
 
-#: What the readers of a ledger count on, of each run.
-_RUN_FIELDS = ("key", "name", "seed", "function", "arguments", "outcomes", "faces", "commit", "wall_s", "peak_mb", "date")
-
-
-def _check_run(run: Mapping[str, Any], test_sets: Mapping[str, Mapping[str, Any]]) -> None:
-    """Make sure that a run is whole, and its scores those of its predictions. Raises what the first fault raises."""
-    for name in _RUN_FIELDS:
-        run[name]
-    for score in run["outcomes"]:
-        place = f"{run['name']!r}, seed {run['seed']}: {score['row']}, {score['faces']}"
-        for name, value in (*score["metrics"].items(), *score.get("errors", {}).items()):
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(f"{place}: {name} is {value!r}")
-        if "test_set" not in score:
-            continue
-        known = test_sets[score["test_set"]]
-        counts = count_confusions(unpack_labels(known["truth"]), unpack_labels(score["guess"]), range(len(known["classes"])))
-        if counts.tolist() != score["confusion"]:
-            raise ValueError(f"{place}: the confusion matrix is not that of the predictions")
-        for name in {"accuracy", "mean diagonal"} & score["metrics"].keys():
-            computed = float(compute_metric(name, counts, known["classes"]))
-            if abs(score["metrics"][name] - computed) > 1e-9:
-                raise ValueError(f"{place}: {name} is {score['metrics'][name]}, but {computed} by its predictions")
-
-
 class Ledger:
     """The results of one experiment at one profile on one dataset.
 
@@ -109,12 +91,14 @@ class Ledger:
     runs : list of dict
         What :func:`~fer_utils.experiments.execution.execute_run` returned, by name and seed. Of a score, ``test_set`` names its test set.
     test_sets : dict of str to dict
-        ``faces`` (the role), ``classes``, ``truth`` and, where they are known, ``people``.
+        ``faces`` (the role), ``classes``, ``truth``, ``images`` and, where they are known, ``people``.
+    codes : dict of str to dict
+        Module to digest, for each code that made runs.
 
     Raises
     ------
     DataError
-        If there is a file and it cannot be read, belongs to another experiment, or says of a run what its predictions do not.
+        If there is a file and it cannot be read, belongs to another experiment, or a run is not what its checksum, key or predictions say.
     """
 
     def __init__(self, id: str, profile: str, dataset: str, data: Path | None = None) -> None:
@@ -122,19 +106,19 @@ class Ledger:
         self.path = ledger_path(id, profile, dataset, data)
         self.runs: list[dict[str, Any]] = []
         self.test_sets: dict[str, dict[str, Any]] = {}
+        self.codes: dict[str, dict[str, str]] = {}
         if not self.path.is_file():
             return
         expected = f"the results of {id}, profile {self.profile}, on {dataset}"
         try:
-            kept = json.loads(self.path.read_text(encoding="utf-8"))
-            found = (kept["id"], kept["profile"], kept["dataset"])
-            self.runs, self.test_sets = list(kept["runs"]), dict(kept["test_sets"])
-            for run in self.runs:
-                _check_run(run, self.test_sets)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError.at(self.path, f"cannot be read ({type(error).__name__}: {error})", expected) from error
+            kept = parse_json(self.path.read_text(encoding="utf-8"))
+            check_ledger(kept)
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError.at(self.path, f"cannot be read ({error or type(error).__name__})", expected) from error
+        found = (kept["id"], kept["profile"], kept["dataset"])
         if found != (id, self.profile, dataset):
-            raise DataError.at(self.path, f"holds {', '.join(map(str, found))}", expected)
+            raise DataError.at(self.path, f"holds {', '.join(found)}", expected)
+        self.runs, self.test_sets, self.codes = kept["runs"], kept["test_sets"], kept.get("codes", {})
 
     def __contains__(self, key: str) -> bool:
         return any(run["key"] == key for run in self.runs)
@@ -145,7 +129,8 @@ class Ledger:
         Raises
         ------
         ValueError
-            If a run of this key is there.
+            If a run of this key is there, or one of another seed with the same outcome: then nothing was drawn. Or if the run is not
+            consistent.
         """
         if entry["key"] in self:
             raise ValueError(f"{self.id}: the run {entry['name']!r}, seed {entry['seed']}, is in the ledger")
@@ -154,13 +139,20 @@ class Ledger:
             score = dict(score)
             test_set = score.pop("test_set")
             if test_set is not None:
-                name = hashlib.sha256(json.dumps(test_set, sort_keys=True).encode()).hexdigest()[:12]
+                name = name_content(test_set)
                 self.test_sets[name] = test_set
                 score["test_set"] = name
             scores.append(score)
+        code = name_content(entry["tie"]["code"])
+        self.codes[code] = entry["tie"]["code"]
         same = (entry["name"], entry["seed"])
-        self.runs = [run for run in self.runs if (run["name"], run["seed"]) != same]
-        self.runs.append({**entry, "outcomes": scores})
+        others = [run for run in self.runs if (run["name"], run["seed"]) != same]
+        new = {**entry, "outcomes": scores, "tie": {**entry["tie"], "code": code}}
+        new["checksum"] = checksum_run(new)
+        # what is written can be read again
+        check_run(new, f"{entry['name']!r}, seed {entry['seed']}", self.test_sets, self.codes)
+        check_seeds([*others, new], self.profile)
+        self.runs = [*others, new]
         self.runs.sort(key=lambda run: (run["name"], -1 if run["seed"] is None else run["seed"]))
 
     def drop(self, keys: Sequence[str]) -> None:
@@ -171,7 +163,11 @@ class Ledger:
         """Write the file, as a whole or not at all."""
         used = {score["test_set"] for _, score in read_scores(self) if "test_set" in score}
         self.test_sets = {name: self.test_sets[name] for name in sorted(used)}
-        kept = {"id": self.id, "profile": self.profile, "dataset": self.dataset, "test_sets": self.test_sets, "runs": self.runs}
+        self.codes = {name: self.codes[name] for name in sorted({run["tie"]["code"] for run in self.runs if not is_old(run)})}
+        kept = {
+            "id": self.id, "profile": self.profile, "dataset": self.dataset, "codes": self.codes, "test_sets": self.test_sets,
+            "runs": self.runs,
+        }
         text = json.dumps(kept, indent=1, ensure_ascii=False, allow_nan=False)
         # rows of numbers on one line: a matrix reads as one
         text = re.sub(r"\[(?:[\s\d.,eE+-]|null)*\]", lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
@@ -187,11 +183,13 @@ class Ledger:
         DataError
             If they have changed since.
         """
-        if self.dataset.startswith("facsynth") and any(run["faces"] for run in self.runs):
-            now = fingerprint_faces(self.dataset)["sha256"]
-            if any(loaded["sha256"] != now for run in self.runs for loaded in run["faces"]):
-                command = f"ferbook reproduce {self.id} --profile {self.profile} --dataset {self.dataset}"
-                raise DataError.at(self.path, "measured on other faces than those that are here", f"results on these; run '{command}'")
+        if not self.dataset.startswith("facsynth"):
+            return
+        for run in self.runs:
+            for loaded in [] if is_old(run) else run["faces"]:
+                if loaded["sha256"] != fingerprint_faces(self.dataset, role=loaded["role"], options=loaded["options"])["sha256"]:
+                    command = f"ferbook reproduce {self.id} --profile {self.profile} --dataset {self.dataset}"
+                    raise DataError.at(self.path, "measured on other faces than those that are here", f"results on these; run '{command}'")
 
 
 def list_ledgers(
@@ -264,7 +262,8 @@ def read_ledger(
             metrics, count = dict(score["metrics"]), None
             if "test_set" in score:
                 classes = ledger.test_sets[score["test_set"]]["classes"]
-                count = int(np.sum(score["confusion"]))
+                count = len(ledger.test_sets[score["test_set"]]["truth"])
+            if "guess" in score:
                 recalls = per_class_recall(np.array(score["confusion"]))
                 metrics |= {f"recall {c}": float(r) for c, r in zip(classes, recalls, strict=True) if not np.isnan(r)}
             for metric, value in metrics.items():

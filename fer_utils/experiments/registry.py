@@ -64,8 +64,8 @@ class Run:
 
     @property
     def key(self) -> str:
-        """Changes with the name, the seed and the arguments."""
-        return hashlib.sha256(json.dumps([self.name, self.seed, self.kept_arguments], sort_keys=True).encode()).hexdigest()[:16]
+        """Changes with the name, the seed, the arguments and the function."""
+        return make_key(self.name, self.seed, self.kept_arguments, self.function)
 
     def resolve(self) -> Callable[..., Any]:
         """The function itself."""
@@ -74,6 +74,11 @@ class Run:
         for part in name.split("."):
             found = getattr(found, part)
         return found
+
+
+def make_key(name: str, seed: int | None, arguments: Mapping[str, Any], function: str) -> str:
+    """The key of a run, from what the ledger keeps of it; 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps([name, seed, arguments, function], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _describe(arguments: Mapping[str, Any]) -> dict[str, Any]:

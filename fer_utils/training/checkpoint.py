@@ -108,6 +108,19 @@ def _write(path: Path, tensors: Mapping[str, torch.Tensor], kind: str, content: 
     path.parent.mkdir(parents=True, exist_ok=True)
     with replace_whole(path, sync=True) as partial:
         save_file(tensors, partial, {"kind": kind, "content": text, "checksum": checksum(tensors, text)})
+        _sort_metadata(partial)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Make equal networks equal files: safetensors writes its metadata in another order each time."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def _part_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -38,6 +38,39 @@ def faces() -> FaceDataset:
     )
 
 
+def test_joined_faces_follow_each_other(faces: FaceDataset) -> None:
+    second = faces.replace(name="other", names=np.array([f"more{i}.jpg" for i in range(6)]), votes=faces.votes.assign(
+        task=np.repeat([f"more{i}.jpg" for i in range(6)], 2)))
+    both = faces.join(second)
+    assert len(both) == 12 and both.name == "toy" and both.names.tolist() == faces.names.tolist() + second.names.tolist()
+    assert np.array_equal(both.images, np.concatenate([faces.images, second.images])) and len(both.votes) == 24
+    assert both.subset([7]).attributes["age"].tolist() == ["v"] and both.subset([7]).votes["task"].unique().tolist() == ["more1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"classes": ("a", "b", "d")}, "other classes"), ({"landmarks": None}, "only one of toy and toy has landmarks"),
+     ({}, "both have an image")],
+)
+def test_only_faces_of_one_kind_are_joined(faces: FaceDataset, changes: dict, message: str) -> None:
+    names = np.array([f"more{i}.jpg" for i in range(6)]) if changes else faces.names
+    with pytest.raises(ValueError, match=message):
+        faces.join(faces.replace(names=names, **changes))
+
+
+def test_joined_images_wait_until_they_are_read(tmp_path: Path) -> None:
+    for i in range(5):
+        put(tmp_path, f"{'first' if i < 3 else 'second'}/{i}.png", image_bytes(i, (6, 6), kind="PNG"))
+    first, second = (load_images(Source(tmp_path / name), sorted(Source(tmp_path / name).names)) for name in ("first", "second"))
+    both, pictures = first.join(second), np.concatenate([first.load(), second.load()])
+    assert both.shape == (5, 6, 6, 3) and np.array_equal(both.one(3), pictures[3])
+    for chosen in ([4, 0, 3], [2, 1], [3, 4], [0, 1, 2, 3, 4]):
+        assert np.array_equal(both.take(np.array(chosen)).load(), pictures[chosen])
+    assert np.array_equal(pickle.loads(pickle.dumps(both)).load(), pictures)
+    with pytest.raises(ValueError, match="one shape"):
+        first.join(load_images(Source(tmp_path / "second"), ["3.png"], mode="L"))
+
+
 # -- FaceDataset ----------------------------------------------------------------------------------------------------------
 
 

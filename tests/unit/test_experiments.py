@@ -110,20 +110,20 @@ def test_runs_enter_the_ledger_once(empty_registry, tmp_path):
 
 
 def test_only_what_is_missing_is_run(empty_registry, tmp_path):
-    register("toy/table-1", lambda setup: toy.plan_skills(setup, {"mSVM HOG": 0.7}, seeded=True))
+    register("toy/table-1", lambda setup: toy.plan_skills(setup, {"mSVM HOG": 0.7}, 0.2, seeded=True))
     assert run_experiment("toy/table-1", dataset="muxspace", seeds=2, data=tmp_path) == 2
     assert run_experiment("toy/table-1", dataset="muxspace", seeds=3, data=tmp_path) == 1
     assert run_experiment("toy/table-1", dataset="muxspace", seeds=1, data=tmp_path) == 0
     assert [run["seed"] for run in Ledger("toy/table-1", "book", "muxspace", tmp_path).runs] == [0, 1, 2]
     # another argument: run again, in the place of the old one; a name that is not planned any more leaves with it
     registry._REGISTRY.clear()
-    register("toy/table-1", lambda setup: toy.plan_skills(setup, {"mSVM HOG": 0.6}, seeded=True))
+    register("toy/table-1", lambda setup: toy.plan_skills(setup, {"mSVM HOG": 0.6}, 0.2, seeded=True))
     said = []
     assert run_experiment("toy/table-1", dataset="muxspace", seeds=2, data=tmp_path, say=said.append) == 2
     runs = Ledger("toy/table-1", "book", "muxspace", tmp_path).runs
     assert [(run["seed"], run["arguments"]["skill"]) for run in runs] == [(0, 0.6), (1, 0.6)], "nor the seed that is not run again"
     registry._REGISTRY.clear()
-    register("toy/table-1", lambda setup: toy.plan_skills(setup, {"mSVM LBP": 0.6}, seeded=True))
+    register("toy/table-1", lambda setup: toy.plan_skills(setup, {"mSVM LBP": 0.6}, 0.2, seeded=True))
     assert run_experiment("toy/table-1", dataset="muxspace", seeds=1, data=tmp_path, say=said.append) == 1
     runs = Ledger("toy/table-1", "book", "muxspace", tmp_path).runs
     assert [run["name"] for run in runs] == ["mSVM LBP basic"] and any("no longer planned" in line for line in said)
@@ -218,13 +218,17 @@ def test_results_on_other_faces_are_noticed(empty_registry, tmp_path, facsynth_t
     faces = Ledger("toy/table-1", "book", "facsynth", tmp_path).runs[0]["faces"]
     assert [(f["role"], f["name"], f["count"]) for f in faces] == [("basic", "FACSynth basic", 5)]
     put(facsynth_tree, "README.md", "another miniature")
+    (facsynth_tree / "ckplus/masks.npz").write_bytes((facsynth_tree / "raf/basic/masks.npz").read_bytes())
+    write_sums(facsynth_tree)
+    assert run_experiment("toy/table-1", data=tmp_path) == 0, "files that play no part in its role"
+    (facsynth_tree / "raf/basic/masks.npz").write_bytes((facsynth_tree / "raf/compound/masks.npz").read_bytes())
     write_sums(facsynth_tree)
     command = "'ferbook reproduce toy/table-1 --profile book --dataset facsynth'"
     with pytest.raises(DataError, match=rf"table-1\.json: measured on other faces .*{command}"):
         read_ledger("toy/table-1", data=tmp_path)
     said = []
     assert run_experiment("toy/table-1", data=tmp_path, say=said.append) == 1
-    assert "toy/table-1: 'looker' was measured on other faces; it is run again" in said
+    assert "toy/table-1: 'looker', seed None, was measured on other basic faces; it is run again" in said
     assert len(read_ledger("toy/table-1", data=tmp_path)) > 0
 
 
@@ -246,7 +250,20 @@ def test_other_pixels_under_the_same_names_are_run_again(empty_registry, tmp_pat
     picture.write_bytes(image_bytes(99, (64, 64)))
     said = []
     assert run_experiment("toy/table-1", dataset="muxspace", root=root, data=tmp_path, say=said.append) == 1
-    assert "toy/table-1: 'looker' was measured on other faces; it is run again" in said
+    assert "toy/table-1: 'looker', seed None, was measured on other basic faces; it is run again" in said
+
+
+def test_the_commit_in_a_checkout_of_another_owner(tmp_path, monkeypatch):
+    from fer_utils.experiments import execution
+
+    put(tmp_path, "fer_utils/__init__.py", "")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(execution, "_PACKAGE", tmp_path / "fer_utils")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert subprocess.run([*git, "status"], capture_output=True, check=False).returncode, "git itself refuses"
+    assert len(execution._commit.__wrapped__()) == 40
 
 
 def test_a_repository_around_the_package_is_not_its_own(tmp_path, monkeypatch):
@@ -278,7 +295,7 @@ def test_work_on_other_faces_is_thrown_away(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "cannot be read"), ("[]", "cannot be read"), ('{"id": "toy/table-1"}', r"KeyError: 'profile'"),
+    [("{", "cannot be read"), ("[]", "cannot be read"), ('{"id": "toy/table-1"}', "profile is missing"),
      ('{"id": "toy/table-2", "profile": "book", "dataset": "facsynth", "runs": [], "test_sets": {}}', "holds toy/table-2, book, facsynth")],
 )
 def test_a_damaged_ledger(tmp_path, text, message):
@@ -301,18 +318,19 @@ def spoil(change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda kept, run, outcome: run.pop("outcomes"), "KeyError: 'outcomes'"),
-        (lambda kept, run, outcome: run.pop("wall_s"), "KeyError: 'wall_s'"),
-        (lambda kept, run, outcome: kept["runs"].append("a run"), "TypeError"),
-        (lambda kept, run, outcome: outcome.update(test_set="none"), "KeyError: 'none'"),
+        (lambda kept, run, outcome: run.pop("outcomes"), "'mSVM HOG basic', seed 0: outcomes is missing"),
+        (lambda kept, run, outcome: run.pop("wall_s"), "'mSVM HOG basic', seed 0: wall_s is missing"),
+        (lambda kept, run, outcome: kept["runs"].append("a run"), "run 2 is 'a run', not an object"),
+        (lambda kept, run, outcome: kept["runs"].append(run), "'mSVM HOG basic', seed 0 is there twice"),
+        (lambda kept, run, outcome: outcome.update(test_set="none"), "its test set 'none' is not there"),
         (lambda kept, run, outcome: outcome["metrics"].update(accuracy="high"), "'mSVM HOG basic', seed 0: .* accuracy is 'high'"),
         (lambda kept, run, outcome: outcome["metrics"].update(accuracy=0.99), "accuracy is 0.99, but 0.* by its predictions"),
-        (lambda kept, run, outcome: outcome.update(guess=outcome["guess"][1:]), "ValueError"),
+        (lambda kept, run, outcome: outcome.update(guess=outcome["guess"][1:]), "mSVM HOG, basic: truth and guess must be of one length"),
         (lambda kept, run, outcome: outcome["confusion"][0].reverse(), "the confusion matrix is not that of the predictions"),
     ],
 )
 def test_a_damaged_run(empty_registry, tmp_path, change, message):
-    register("toy/table-1", lambda setup: toy.plan_skills(setup, {"mSVM HOG": 0.7}, seeded=True))
+    register("toy/table-1", lambda setup: toy.plan_skills(setup, {"mSVM HOG": 0.7}, 0.2, seeded=True))
     run_experiment("toy/table-1", dataset="muxspace", seeds=1, data=tmp_path)
     spoil(change)(tmp_path / "results/book/muxspace/toy/table-1.json")
     for use in (read_ledger, run_experiment):
@@ -337,7 +355,7 @@ def test_a_run_whose_file_is_lost_is_missing(empty_registry, tmp_path, harm):
     whole, said = path.read_bytes(), []
     path.unlink() if harm == "gone" else path.write_bytes(whole[::-1])
     assert run_experiment("toy/table-1", data=tmp_path, say=said.append) == 1
-    assert "toy/table-1: count.txt of 'counter', seed None, is gone or damaged; the run is made again" in said
+    assert "toy/table-1: 'counter', seed None, has lost count.txt, which is gone or damaged; it is run again" in said
     assert find_checkpoint("toy/table-1", "count.txt", data=tmp_path).read_bytes() == whole
     assert run_experiment("toy/table-1", data=tmp_path) == 0
 

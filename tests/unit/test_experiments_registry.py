@@ -21,6 +21,7 @@ from fer_utils.experiments import (
     scale,
 )
 from fer_utils.experiments.recipe import Profile
+from fer_utils.experiments.schema import is_old
 from fer_utils.files import package_data
 
 KEPT = list_ledgers(profile="book", dataset=None, data=package_data())
@@ -95,7 +96,8 @@ def test_a_run_has_a_key():
     assert run.function == "toy_experiments:fail" and run.resolve() is toy.fail and run.arguments == {"sizes": [1, 2], "rate": 0.1}
     assert run.key == Run("a", "toy_experiments:fail", {"rate": 0.1, "sizes": [1, 2]}, 3).key
     others = [Run("b", toy.fail, run.arguments, 3), Run("a", toy.fail, run.arguments, 4), Run("a", toy.fail, {"rate": 0.1}, 3)]
-    assert len({run.key, *(other.key for other in others)}) == 4
+    others.append(Run("a", toy.sleep, run.arguments, 3))
+    assert len({run.key, *(other.key for other in others)}) == 5
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,11 @@ def test_results_are_kept():
 
 @pytest.mark.parametrize(("id", "dataset"), KEPT)
 def test_kept_results_are_those_that_are_planned(id, dataset):
-    """So 'ferbook reproduce --all' finds nothing missing, and takes nothing out."""
+    """So 'ferbook reproduce --all' finds no name and seed missing, and takes nothing out."""
     runs = Ledger(id, "book", dataset, package_data()).runs
-    planned = {run.key: run.kept_arguments for run in find_experiment(id).plan("book", dataset)}
-    assert {run["key"]: run["arguments"] for run in runs} == planned
+    planned = find_experiment(id).plan("book", dataset)
+    assert {(run.name, run.seed) for run in planned} <= {(run["name"], run["seed"]) for run in runs}
+    recipes = [(run.name, run.kept_arguments) for run in planned]
+    assert all((run["name"], run["arguments"]) in recipes for run in runs)
+    functions = {(run.name, run.function) for run in planned}
+    assert all((run["name"], run["function"]) in functions for run in runs if not is_old(run))

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from fer_utils.datasets import ckplus, facsynth
+from fer_utils.errors import DataError
 from fer_utils.facsynth import pack, produce
 from fer_utils.facsynth.expressions import ACTION_UNITS
 from fer_utils.facsynth.sets import plan_set
@@ -81,6 +82,53 @@ def test_packed_faces_load_through_the_real_layouts(shards, tmp_path, monkeypatc
     lab = facsynth.load("lab", frames="all", classes=8, masks=True)
     assert len(lab) == 8 and lab.images.shape == (8, 100, 100)
     assert sorted(lab.truth["stage"].unique()) == [0.0, 0.86, 0.95, 1.0]
+
+
+@pytest.fixture
+def more_shards(tmp_path):
+    rng = np.random.default_rng(1)
+    path = tmp_path / "more.parquet"
+    produce.write_shard(path, [_picture(job, rng) for job in plan_set("basic-more", 7)[:5]])
+    return {"basic-more": [path]}
+
+
+def test_sets_that_were_not_rendered_stay(shards, more_shards, tmp_path, monkeypatch):
+    out = tmp_path / "data" / "facsynth"
+    pack.pack_sets(shards, out, 7)
+    before = {path.relative_to(out): path.read_bytes() for path in out.rglob("*.zip")}
+    monkeypatch.setenv("FER_DATA", str(tmp_path / "data"))
+    few = facsynth.load("basic", masks=True)
+    pack.pack_sets(more_shards, out, 7)
+    assert all((out / name).read_bytes() == content for name, content in before.items())
+    faces = facsynth.load("basic", masks=True, more=True)
+    assert len(faces) == 13 and len(faces.test) == 2 + 5 and len(facsynth.load("basic")) == 8
+    assert (faces.train.images == few.train.images).all() and (faces.images[:8] == few.images).all()
+    assert set(faces.test.names[2:]) == {f"{job.name}.jpg" for job in plan_set("basic-more", 7)[:5]}
+    assert not set(faces.train.identities) & set(faces.test.identities)
+    assert set(faces.votes["task"]) == set(faces.names)
+    assert len(facsynth.load("basic", split="train", more=True)) == 6
+
+
+def test_sets_of_another_seed_are_not_mixed(shards, more_shards, tmp_path):
+    pack.pack_sets(shards, tmp_path / "faces", 7)
+    with pytest.raises(DataError, match=r"holds faces of generator .*, seed 7; expected those of generator .*, seed 8"):
+        pack.pack_sets(more_shards, tmp_path / "faces", 8)
+    assert facsynth.verify(tmp_path / "faces")
+
+
+def test_a_folder_that_is_no_packed_one_is_not_replaced(shards, tmp_path):
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces" / "thesis.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"conditions\.json"):
+        pack.pack_sets(shards, tmp_path / "faces", 7)
+    assert (tmp_path / "faces" / "thesis.txt").read_text() == "mine"
+
+
+def test_there_are_no_more_lab_faces():
+    with pytest.raises(ValueError, match="no more faces of the lab set"):
+        facsynth.load("lab", more=True)
+    with pytest.raises(ValueError, match="aligned only"):
+        facsynth.load("basic", more=True, aligned=False)
 
 
 def test_packing_twice_gives_the_same_bytes(shards, tmp_path):

@@ -14,7 +14,10 @@ def plans():
 
 def test_sizes_are_the_promised_ones(plans):
     sizes = {name: Counter(job.split for job in jobs) for name, jobs in plans.items()}
-    assert sizes == {"basic": {"train": 6136, "test": 3068}, "compound": {"train": 3162, "test": 792}, "lab": {"none": 327 * 4}}
+    assert sizes == {
+        "basic": {"train": 6136, "test": 3068}, "compound": {"train": 3162, "test": 792}, "lab": {"none": 327 * 4},
+        "basic-more": {"test": 3 * 3068}, "compound-more": {"test": 3 * 792},
+    }
 
 
 def test_class_counts_are_the_owners(plans):
@@ -42,6 +45,18 @@ def test_nobody_is_on_both_sides(plans):
         train, test = ({job.person for job in plans[name] if job.split == split} for split in ("train", "test"))
         assert not train & test
     assert len({job.person for job in plans["lab"]}) == PEOPLE["lab"][1] == 123
+    more = {job.person for name in ("basic-more", "compound-more") for job in plans[name]}
+    assert not more & {job.person for name in ("basic", "compound", "lab") for job in plans[name]}
+
+
+@pytest.mark.parametrize("name", ["basic", "compound"])
+def test_more_faces_go_on_where_the_test_faces_end(plans, name):
+    test, more = [job for job in plans[name] if job.split == "test"], plans[f"{name}-more"]
+    assert len({job.name for job in test + more}) == 4 * len(test)
+    assert more[0].name == f"test_{len(test) + 1:04d}"
+    first, second = (Counter(job.label for job in jobs) for jobs in (test, more))
+    assert second == {label: 3 * count for label, count in first.items()}
+    assert not {job.key for job in test} & {job.key for job in more}
 
 
 def test_frames_of_a_recording_share_what_is_random(plans):

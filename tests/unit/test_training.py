@@ -566,6 +566,15 @@ def test_a_network_comes_back_from_disk(tmp_path, name):
     assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
 
 
+def test_equal_networks_are_equal_files(tmp_path):
+    model, provenance, found = make_model(), {"method": 'centre "é"\n\t\x7f', "seed": 0}, set()
+    for _ in range(12):
+        save_checkpoint(model, tmp_path / "m.safetensors", provenance=provenance)
+        found.add((tmp_path / "m.safetensors").read_bytes())
+        assert load_checkpoint(tmp_path / "m.safetensors")[1] == provenance
+    assert len(found) == 1
+
+
 def test_what_half_precision_cannot_hold_stays_whole(tmp_path):
     model = make_model("resnet")
     model.body[1].running_var[0] = 1e6

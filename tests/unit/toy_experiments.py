@@ -26,7 +26,7 @@ def answer(context, row, skill, wobble=0.0, role="basic", people=None):
     luck = np.random.default_rng([5, len(role)]).random(len(TRUTH))
     moved = skill + wobble * (0.5 - np.random.default_rng([context.seed or 0, len(row)]).random())
     guess = np.where(luck < moved, TRUTH, (TRUTH + 1) % 7)
-    return [score_predictions(row, role, TRUTH, guess, BASIC, people)]
+    return [score_predictions(row, role, TRUTH, guess, BASIC, people, series={"skill": [moved]})]
 
 
 def plan_skills(setup, skills=SKILLS, wobble=0.0, seeded=False):

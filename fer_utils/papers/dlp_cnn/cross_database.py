@@ -30,17 +30,16 @@ _STAND_IN = "facsynth"
 def plan_figure_6(setup: Setup) -> list[Run]:
     """One run trained in the lab, and one a seed trained on as many wild faces.
 
-    Where a dataset has only one side, FACSynth's other side is taken; the runs then name its checksum, so that they are run again when
-    it changes. A third kind of run trains on FACSynth's wild faces and tests on the dataset's own, for what rendering alone costs.
+    Where a dataset has only one side, FACSynth's other side is taken. A third kind of run trains on FACSynth's wild faces and tests
+    on the dataset's own, for what rendering alone costs.
     """
     recipe = CrossDatabase().at(setup.profile)
     whole = {"basic", "lab"} <= set(setup.roles)
-    rendered = {} if whole else {"rendered": fingerprint_faces(_STAND_IN)["sha256"]}
-    lab = Run("trained in the lab", measure_lab, {"recipe": recipe, **rendered})
-    wild = [Run("trained in the wild", measure_wild, {"recipe": recipe, **rendered}, seed) for seed in setup.seeds]
+    lab = Run("trained in the lab", measure_lab, {"recipe": recipe})
+    wild = [Run("trained in the wild", measure_wild, {"recipe": recipe}, seed) for seed in setup.seeds]
     if whole or "basic" not in setup.roles:
         return [lab, *wild]
-    return [lab, *wild, *(Run("trained on rendered wild", measure_rendered, {"recipe": recipe, **rendered}, seed) for seed in setup.seeds)]
+    return [lab, *wild, *(Run("trained on rendered wild", measure_rendered, {"recipe": recipe}, seed) for seed in setup.seeds)]
 
 
 def load_six(context: RunContext, role: str, recipe: CrossDatabase, dataset: str | None = None) -> FaceDataset:
@@ -67,7 +66,7 @@ def load_six(context: RunContext, role: str, recipe: CrossDatabase, dataset: str
         faces = context.load_faces(role, **options)
     else:
         faces = load_role(dataset, role, **options)
-        found = {"role": f"{dataset} {role}", "options": options, **fingerprint_faces(dataset, faces)}
+        found = {"role": f"{dataset} {role}", "options": options, **fingerprint_faces(dataset, faces, role, options)}
         if found not in context.loaded:
             context.loaded.append(found)
     faces = keep_classes(faces, SIX)
@@ -119,15 +118,13 @@ def _score(row: str, role: str, faces: FaceDataset, guess: np.ndarray, machines:
     return score_faces(row, role, faces, guess, series=chosen)
 
 
-def measure_lab(context: RunContext, recipe: CrossDatabase, rendered: str | None = None) -> list[Score]:
+def measure_lab(context: RunContext, recipe: CrossDatabase) -> list[Score]:
     """Train on all lab faces and test on all wild ones; and within the lab, by folds of people.
 
     Parameters
     ----------
     context : RunContext
     recipe : CrossDatabase
-    rendered : str, optional
-        Checksum of the stand-in faces; only tells runs apart.
 
     Returns
     -------
@@ -146,7 +143,7 @@ def measure_lab(context: RunContext, recipe: CrossDatabase, rendered: str | None
     ]
 
 
-def measure_wild(context: RunContext, recipe: CrossDatabase, rendered: str | None = None) -> list[Score]:
+def measure_wild(context: RunContext, recipe: CrossDatabase) -> list[Score]:
     """Train on as many wild faces as the lab has, drawn from the training part; test on all lab faces, and on the wild test part.
 
     Parameters as in :func:`measure_lab`.
@@ -163,7 +160,7 @@ def measure_wild(context: RunContext, recipe: CrossDatabase, rendered: str | Non
             for row, role, faces in ((ROW, "lab", lab), (f"{ROW} within", "basic", test))]
 
 
-def measure_rendered(context: RunContext, recipe: CrossDatabase, rendered: str | None = None) -> list[Score]:
+def measure_rendered(context: RunContext, recipe: CrossDatabase) -> list[Score]:
     """Train on FACSynth's wild faces, drawn as in :func:`measure_wild`, and test on all of the dataset's own wild faces.
 
     Returns

@@ -98,7 +98,7 @@ def measure_starts(context: RunContext, faces: int | None, max_iterations: int, 
 
 def _load(context: RunContext, faces: int | None) -> tuple[FaceDataset, pd.DataFrame, list[int]]:
     """The wild faces, the votes for them, and the codes of their classes."""
-    known = context.load_faces("basic", landmarks=False)
+    known = context.load_faces("basic", landmarks=False, more=False)
     if known.votes is None:
         raise DataError(f"{known.name}: no votes; expected a frame of task, worker and label")
     if faces is not None:

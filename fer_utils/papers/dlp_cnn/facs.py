@@ -56,7 +56,9 @@ def load_coded(context: RunContext, role: str) -> FaceDataset:
     role : {"basic", "lab"}
         Of a lab sequence the last frame, which is the one that CK+'s coders coded.
     """
-    return keep_classes(context.load_faces(role, masks=True, **find_apex_options(context.dataset, role)), SIX)
+    # as many are drawn as the paper has coded: more faces to draw from would change nothing
+    options = {"more": False} if role == "basic" else find_apex_options(context.dataset, role)
+    return keep_classes(context.load_faces(role, masks=True, **options), SIX)
 
 
 def true_units(faces: FaceDataset) -> np.ndarray:

@@ -32,7 +32,7 @@ _OMITTED = (
 )
 
 
-@register_experiment("transfer/face-network", omits={"random weights": _OMITTED})
+@register_experiment("transfer/face-network", seeds={"book": 10}, omits={"random weights": _OMITTED})
 def plan_face_network(setup: Setup) -> list[Run]:
     """What is drawn, once a seed; the trained network with a classifier on its maps once, as nothing is drawn there.
 

@@ -53,13 +53,11 @@ def test_the_lab_is_drawn_no_seed_for_and_the_wild_one_each():
         ("trained in the lab", None), ("trained in the wild", 0), ("trained in the wild", 1),
     ]
     assert [run.name for run in plan("rafdb", seeds=(0,))] == ["trained in the lab", "trained in the wild"]
-    assert all("rendered" not in run.arguments for run in plan("rafdb"))
 
 
 def test_a_dataset_with_one_side_meets_the_rendered_other():
     runs = plan("muxspace", seeds=(0,))
     assert [run.name for run in runs] == ["trained in the lab", "trained in the wild", "trained on rendered wild"]
-    assert all(len(run.arguments["rendered"]) == 64 for run in runs)  # other faces, another run
     assert [run.name for run in plan("jaffe", seeds=(0,))] == ["trained in the lab", "trained in the wild"]
 
 

@@ -1,0 +1,89 @@
+"""Plans: what an experiment will be able to see, before it is run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from fer_utils.cli import app
+from fer_utils.errors import DataError
+from fer_utils.experiments import plans
+from fer_utils.experiments.plans import plan_experiment, plan_path, read_plan, save_plan
+
+
+@pytest.fixture(autouse=True)
+def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Test faces are not loaded to be counted."""
+    counts = {"basic": 12_272, "compound": 3_168, "lab": 309, "lab-small": 30}
+    monkeypatch.setattr(plans, "_count_faces", lambda dataset, role, root: counts[role])
+    return counts
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    """The plan of Table VI, from the book's own results as a pilot."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plans, "_count_faces", lambda dataset, role, root: 3_068)
+        return plan_experiment("dlp-cnn/table-6")
+
+
+def test_a_plan_has_a_line_a_comparison_that_can_be_run(table: pd.DataFrame) -> None:
+    assert {"dlp-cnn/dlp-order", "dlp-cnn/disgust-hardest"} <= set(table["claim"])
+    assert not table["comparison"].str.contains("AlexNet|VGG ").any()  # rows that are not run
+    line = table[table["comparison"] == "mSVM DLP-CNN > mSVM center loss (mean diagonal, basic)"].iloc[0]
+    assert line["paper"] == pytest.approx(1.33) and line["seeds"] == 10 and 0.1 < line["half_width"] < 5
+
+
+def test_more_seeds_and_more_faces_narrow_an_interval(table: pd.DataFrame, counted: dict[str, int]) -> None:
+    few, many = (plan_experiment("dlp-cnn/table-6", seeds=count)["half_width"] for count in (3, 30))
+    assert (few > many).all()
+    counted |= {"basic": 1_000, "compound": 100}
+    fewer = plan_experiment("dlp-cnn/table-6", seeds=30)["half_width"]
+    assert (fewer >= many).all() and (fewer > many).mean() > 0.8  # of a few comparisons the pilot's seeds hold all that varies
+
+
+def test_the_seeds_that_are_needed_are_enough_and_one_less_is_not() -> None:
+    table = plan_experiment("dlp-cnn/table-6")
+    for line in table[table["seeds_needed"].notna() & (table["seeds_needed"] > 2)].itertuples():
+        plans_of = [plan_experiment("dlp-cnn/table-6", seeds=int(line.seeds_needed) - lacking) for lacking in (0, 1)]
+        enough, less = (plan.set_index("comparison")["half_width"][line.comparison] for plan in plans_of)
+        assert enough < abs(line.paper) <= less
+        break
+
+
+def test_without_a_pilot_the_spread_is_assumed(tmp_path: Path) -> None:
+    table = plan_experiment("dlp-cnn/table-6", data=tmp_path)
+    assert set(table["spread"]) == {"assumed"} and table["half_width"].notna().all()
+    line = table[table["comparison"] == "mSVM DLP-CNN > mSVM center loss (mean diagonal, basic)"].iloc[0]
+    # t of nine degrees of freedom times 1.5 points over the root of ten seeds, and what 12,272 faces add
+    assert 1.07 < line["half_width"] < 1.6
+
+
+def test_a_saved_plan_is_known_by_its_checksum(tmp_path: Path) -> None:
+    assert read_plan("dlp-cnn/table-6", "book", "facsynth", tmp_path) is None
+    path = save_plan("dlp-cnn/table-6", data=tmp_path)
+    assert path == plan_path("dlp-cnn/table-6", "book", "facsynth", tmp_path)
+    kept = json.loads(path.read_text())
+    found = read_plan("dlp-cnn/table-6", "book", "facsynth", tmp_path)
+    assert found is not None and found["made"] == kept["made"] and len(found["sha256"]) == 64
+    assert {line["comparison"] for line in kept["comparisons"]} == set(plan_experiment("dlp-cnn/table-6", data=tmp_path)["comparison"])
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"made": 3}', '{"made": "yesterday"}', "[" * 100_000])
+def test_a_damaged_plan_is_one_error_that_names_it(tmp_path: Path, text: str) -> None:
+    path = plan_path("dlp-cnn/table-6", "book", "facsynth", tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"table-6\.json"):
+        read_plan("dlp-cnn/table-6", "book", "facsynth", tmp_path)
+
+
+def test_the_command_prints_a_plan_and_refuses_an_unknown_experiment() -> None:
+    shown = CliRunner().invoke(app, ["plan", "dlp-cnn/table-6"])
+    assert shown.exit_code == 0 and "seeds needed" in shown.output
+    wrong = CliRunner().invoke(app, ["plan", "dlp-cnn/table-66"])
+    assert wrong.exit_code == 1 and "unknown experiment" in wrong.stderr
