@@ -1,4 +1,7 @@
-"""How far baseDCNN gets with how many steps and weights: where its training has converged, and from where on it beats descriptors."""
+"""How far baseDCNN gets with how many steps and weights: where its training has converged, and from where on it beats descriptors.
+
+The losses on features are looked at around the book's size alone: do they converge as early as softmax does?
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from ...experiments.scores import Score, score_faces
 from ...models import FaceModel, build_model
 from ...splits import validation_split
 from ...training import FitSettings, fit, predict
-from .recipe import Scaling
+from .networks import RIVALS
+from .objective import make_objective
+from .recipe import DLPCNN, Scaling
 
 __all__ = ["count_multiplications", "measure_point", "name_point"]
 
@@ -25,9 +30,13 @@ STEPS = (500, 1_000, 2_000, 4_000, 8_000, 16_000)
 LARGEST = 1_000
 
 
-def name_point(width: float, steps: int) -> str:
-    """The row of a point, such as ``"width 0.25, 2000 steps"``."""
-    return f"width {width:g}, {steps} steps"
+#: At the book's width, the losses on features are trained for the book's steps and for twice as many.
+_BOOK_STEPS = (8_000, 16_000)
+
+
+def name_point(width: float, steps: int, method: str = "baseDCNN") -> str:
+    """The row of a point, such as ``"width 0.25, 2000 steps"``; of another method than softmax its name comes first."""
+    return f"{'' if method == 'baseDCNN' else f'{method}, '}width {width:g}, {steps} steps"
 
 
 @register_experiment("dlp-cnn/scaling", seeds={"book": 3})
@@ -41,10 +50,16 @@ def plan_scaling(setup: Setup) -> list[Run]:
     recipe = Scaling().at(setup.profile)
     points = [(width, steps) for width in WIDTHS for steps in STEPS if width**2 * steps <= LARGEST]
     points.sort(key=lambda point: point[0] ** 2 * point[1])
+    losses = DLPCNN().at(setup.profile)
+    rivals = [
+        Run(name_point(WIDTHS[0], steps, method), measure_point,
+            {"width": WIDTHS[0], "steps": steps, "recipe": recipe, "method": method, "losses": losses}, seed)
+        for steps in _BOOK_STEPS for seed in setup.seeds for method in RIVALS
+    ]
     return [
         Run(name_point(width, steps), measure_point, {"width": width, "steps": steps, "recipe": recipe}, seed)
         for width, steps in points for seed in (setup.seeds if setup.asked or width == WIDTHS[0] else setup.seeds[:1])
-    ]
+    ] + rivals
 
 
 def count_multiplications(model: FaceModel) -> int:
@@ -66,8 +81,10 @@ def count_multiplications(model: FaceModel) -> int:
     return total
 
 
-def measure_point(context: RunContext, width: float, steps: int, recipe: Scaling) -> list[Score]:
-    """Train baseDCNN on four fifths of the training people, and ask it for the held-back people and for the test faces.
+def measure_point(
+    context: RunContext, width: float, steps: int, recipe: Scaling, method: str = "baseDCNN", losses: DLPCNN | None = None
+) -> list[Score]:
+    """Train the network of a method on four fifths of the training people, and ask it for the held-back people and for the test faces.
 
     Parameters
     ----------
@@ -77,6 +94,9 @@ def measure_point(context: RunContext, width: float, steps: int, recipe: Scaling
     steps : int
         Before the profile shortens them.
     recipe : Scaling
+    method : {"baseDCNN", "center loss", "DLP-CNN"}
+    losses : DLPCNN, optional
+        For lambda and k of the last two.
 
     Returns
     -------
@@ -99,9 +119,10 @@ def measure_point(context: RunContext, width: float, steps: int, recipe: Scaling
         last_weight_decay=recipe.last_weight_decay, seed=seed, precision=recipe.precision,
         validate_every=taken,  # once, at the end: nothing is chosen by it
     )
-    fit(model, train, settings, held_back=held_back, checkpoint=context.workdir / "training.safetensors", progress=False)
+    objective = make_objective(method, model, train, losses, seed) if losses is not None else None
+    fit(model, train, settings, objective=objective, held_back=held_back, checkpoint=context.workdir / "training.safetensors", progress=False)
     rest = np.setdiff1d(np.arange(len(train)), held_back)
-    row, compute = name_point(width, steps), 2 * 3 * count_multiplications(model) * recipe.batch_size * taken / 1e15
+    row, compute = name_point(width, steps, method), 2 * 3 * count_multiplications(model) * recipe.batch_size * taken / 1e15
     parts = {"held-back": train.subset(held_back), "training": train.subset(rest)}
     return [
         score_faces(row, "basic", test, predict(model, test.images), metrics={"compute": compute}),
