@@ -120,7 +120,8 @@ def measure_point(
         validate_every=taken,  # once, at the end: nothing is chosen by it
     )
     objective = make_objective(method, model, train, losses, seed) if losses is not None else None
-    fit(model, train, settings, objective=objective, held_back=held_back, checkpoint=context.workdir / "training.safetensors", progress=False)
+    checkpoint = context.workdir / "training.safetensors"
+    fit(model, train, settings, objective=objective, held_back=held_back, checkpoint=checkpoint, progress=False)
     rest = np.setdiff1d(np.arange(len(train)), held_back)
     row, compute = name_point(width, steps, method), 2 * 3 * count_multiplications(model) * recipe.batch_size * taken / 1e15
     parts = {"held-back": train.subset(held_back), "training": train.subset(rest)}
