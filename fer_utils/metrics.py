@@ -1,15 +1,18 @@
-"""How good, and how sure: the mean diagonal and its kin, intervals over images, people and seeds, and tests between two methods.
+"""How good, and how sure: the mean diagonal and its kin, intervals over images and people, and tests between two methods.
 
 Everything that is measured on labels is a function of *counts*, the confusion matrix: how many faces of a class (row) were taken for a
 class (column). The functions take any leading axes, so two thousand resampled matrices are measured as one is. Rates lie in ``[0, 1]``.
 
 Cohen's kappa between two coders is :func:`sklearn.metrics.cohen_kappa_score`; to choose a model on the mean diagonal, scikit-learn's
 ``scoring="balanced_accuracy"`` is the same number.
+
+The intervals here are those of single predictions. What the ledger keeps, of several seeds, is estimated by
+:mod:`fer_utils.experiments.estimates`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -18,8 +21,8 @@ import numpy as np
 from scipy import stats
 
 __all__ = [
-    "Interval", "PairedTest", "accuracy", "bootstrap_counts", "bootstrap_interval", "compute_metric", "count_confusions", "draw_groups",
-    "mean_diagonal", "paired_test", "per_class_recall", "proportion_interval", "seed_interval",
+    "Interval", "PairedTest", "accuracy", "bootstrap_counts", "bootstrap_interval", "compute_metric", "count_confusions",
+    "mean_diagonal", "paired_test", "per_class_recall", "proportion_interval",
 ]
 
 #: Resamples; with 2,000 the ends of a 95 % interval are good to about a twentieth of its width.
@@ -204,27 +207,6 @@ def bootstrap_counts(
     return found.reshape(draws, k, k)
 
 
-def draw_groups(groups: Any, draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Draw whole groups anew, with replacement: for what no confusion count can say.
-
-    Parameters
-    ----------
-    groups : array ``[N]``
-        Who is shown.
-    draws : int
-    rng : Generator
-
-    Yields
-    ------
-    int64 ``[M]``
-        Positions of the images of as many groups as there are; a group that is drawn twice comes twice.
-    """
-    place = np.unique(np.asarray(groups), return_inverse=True)[1]
-    members = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
-    for _ in range(draws):
-        yield np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
-
-
 @lru_cache(maxsize=2)
 def _draw_weights(sizes: tuple[int, ...], draws: int, seed: int) -> list[np.ndarray]:
     """How often each unit of each part is drawn, uint16 ``[draws, size]``; kept, as methods on one test set follow each other."""
@@ -287,23 +269,6 @@ def proportion_interval(hits: int, count: int, level: float = 0.95) -> Interval:
         raise ValueError(f"hits must be within 0 and count, and count positive, got {hits} of {count}")
     low, high = stats.binomtest(int(hits), int(count)).proportion_ci(level, method="wilson")
     return Interval(hits / count, float(low), float(high))
-
-
-def seed_interval(values: Any, level: float = 0.95) -> Interval:
-    """The mean over training seeds with Student's interval; the ends are NaN for a single seed, whose spread is unknown.
-
-    Raises
-    ------
-    ValueError
-        If there are no values.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or not len(values):
-        raise ValueError(f"expected the values of one or more seeds, got shape {values.shape}")
-    if len(values) == 1:
-        return Interval(float(values[0]), float("nan"), float("nan"))
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
 
 
 # -- two methods on the same faces ----------------------------------------------------------------------------------------

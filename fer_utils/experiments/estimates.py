@@ -16,7 +16,8 @@ number of them all), the seed is the unit.
 what both hold (Cameron, Gelbach & Miller 2011): the variance of the per-seed values over the number of seeds; the sum of the squared
 influences, which are means over seeds; and the part of it that changes from seed to seed, which the first holds already.
 
-**Interval.** ``centre +- sqrt(t_s^2 * seeds + t_u^2 * units)`` (Howe 1974): each part with Student's t of its own degrees of freedom.
+**Interval.** ``centre +- sqrt(t_s^2 * seeds + t_u^2 * units)`` (Howe 1974): each part with Student's t of its own degrees of freedom. Two
+seeds may agree by chance; the part of the seeds is at least what both hold, so that no interval is narrower than the faces alone make it.
 Welch and Satterthwaite's is narrower with two seeds, but held the truth in only 89 of 100 simulated cases; this one held it in 95 to 99
 (:mod:`fer_utils.experiments.simulated`). With two seeds, t is 12.7, and little can be said: that is a matter of two seeds.
 
@@ -66,7 +67,9 @@ class Estimate:
     seed_parts : tuple of (float, float)
         Variance and degrees of freedom of each group of paired seeds; the variance is NaN for a single seed.
     test_part : (float, float)
-        The same of the units; the variance is NaN where runs kept neither predictions nor numbers a face.
+        The same of the units, less what the seeds hold already; NaN where runs kept neither predictions nor numbers a face.
+    both : float
+        The variance that seeds and units both hold: how each seed took single faces.
     seeds : int
         The fewest seeds that a group has; 0 if nothing is drawn in any.
     count : int
@@ -85,6 +88,7 @@ class Estimate:
     centre: float
     seed_parts: tuple[tuple[float, float], ...] = ()
     test_part: tuple[float, float] = (0.0, math.inf)
+    both: float = 0.0
     seeds: int = 0
     count: int = 0
     units: int = 0
@@ -95,7 +99,8 @@ class Estimate:
     @property
     def seed_error(self) -> float:
         """Standard error from the seeds; NaN where there is one seed only."""
-        return math.sqrt(sum(variance for variance, _ in self.seed_parts))
+        variance = sum(variance for variance, _ in self.seed_parts)
+        return math.sqrt(variance if math.isnan(variance) else max(variance, self.both))
 
     @property
     def test_error(self) -> float:
@@ -109,7 +114,7 @@ class Estimate:
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """Both errors together; of the test error alone where there is one seed only; NaN where the test error is not known."""
-        return self._around(self.centre, [*(part for part in self.seed_parts if not math.isnan(part[0])), self.test_part], level)
+        return self._around(self.centre, self._half([part for part in self.seed_parts if not math.isnan(part[0])], self.test_part, level))
 
     @property
     def low(self) -> float:
@@ -123,19 +128,20 @@ class Estimate:
 
     @property
     def test_interval(self) -> tuple[float, float]:
-        """95 %, of the choice of the test faces alone; NaN without any."""
-        return self._around(self.centre, [self.test_part], LEVEL) if self.units else (math.nan, math.nan)
+        """95 %, of the choice of the test faces alone, for these very seeds; NaN without any."""
+        return self._around(self.centre, self._half([], self.test_part, LEVEL)) if self.units else (math.nan, math.nan)
 
     @property
     def seed_interval(self) -> tuple[float, float]:
         """95 %, of the seeds alone; NaN for fewer than two."""
-        return self._around(self.value, list(self.seed_parts), LEVEL) if self.seeds > 1 else (math.nan, math.nan)
+        if self.seeds < 2:
+            return math.nan, math.nan
+        return self._around(self.value, math.sqrt(sum(_quantile(LEVEL, df) ** 2 * variance for variance, df in self.seed_parts)))
 
     @property
     def detectable(self) -> float:
         """The smallest difference from the bound that would be seen in 80 of 100 cases; NaN where an error is not known."""
-        parts = [*self.seed_parts, self.test_part]
-        return self._half(parts, LEVEL) + self._half(parts, 2 * _POWER - 1)
+        return sum(self._half(self.seed_parts, self.test_part, level) for level in (LEVEL, 2 * _POWER - 1))
 
     @property
     def limit(self) -> str:
@@ -146,21 +152,25 @@ class Estimate:
             return "neither"
         return "seeds" if self.seed_error > self.test_error else "repetitions" if self.repeated else "test set"
 
-    def _around(self, centre: float, parts: Sequence[tuple[float, float]], level: float) -> tuple[float, float]:
-        half = self._half(parts, level)
+    def _around(self, centre: float, half: float) -> tuple[float, float]:
         if math.isnan(half):
             return math.nan, math.nan
         # the added faces move the centre; the value stays inside
         low, high = min(centre - half, self.value), max(centre + half, self.value)
         return (max(low, 0.0), min(high, 1.0)) if self.rate else (low, high)
 
-    @staticmethod
-    def _half(parts: Sequence[tuple[float, float]], level: float) -> float:
-        return math.sqrt(sum(_quantile((1 + level) / 2, df) ** 2 * variance for variance, df in parts))
+    def _half(self, seed_parts: Sequence[tuple[float, float]], test_part: tuple[float, float], level: float) -> float:
+        variance, df = test_part
+        over_units = _quantile(level, df) ** 2
+        over_seeds = sum(_quantile(level, own) ** 2 * part for part, own in seed_parts)
+        if not math.isnan(over_seeds):
+            over_seeds = max(over_seeds, over_units * self.both)
+        return math.sqrt(over_seeds + over_units * variance)
 
 
-def _quantile(share: float, df: float) -> float:
-    return float(stats.t.ppf(share, df))
+def _quantile(level: float, df: float) -> float:
+    """Half the width of Student's interval, in standard errors."""
+    return float(stats.t.ppf((1 + level) / 2, df))
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,13 +214,14 @@ class Measured:
         """Whether something varies that was not kept."""
         return self.units is None and (self.tested or self.seed is None)
 
+    @property
+    def is_share(self) -> bool:
+        """Whether its numbers are all 0 or 1."""
+        return self.values is not None and bool(np.isin(self.values[~np.isnan(self.values)], (0, 1)).all())
+
     def as_rate(self) -> Measured:
-        """Numbers that are all 0 or 1 as the predictions whose recall is their mean: a share is a rate."""
-        if self.values is None:
-            return self
+        """A share, as the predictions whose recall it is."""
         known = ~np.isnan(self.values)
-        if not np.isin(self.values[known], (0, 1)).all():
-            return self
         guess = 1 - self.values[known].astype(np.int64)
         return Measured(self.run, self.seed, self.value, f"recall {self.metric}", (self.metric, "not"), np.zeros_like(guess), guess, None,
                         self.units[known], self.space, self.tested)
@@ -247,7 +258,9 @@ class _Cell:
 
     def __init__(self, weight: int, found: Sequence[Measured]) -> None:
         self.weight = weight
-        self.by_seed = {m.seed: m.as_rate() for m in found}
+        if all(m.is_share for m in found):
+            found = [m.as_rate() for m in found]
+        self.by_seed = {m.seed: m for m in found}
         self.seeds = {seed for seed in self.by_seed if seed is not None}
         self.counts: dict[int | None, np.ndarray] = {}
         self.parts = np.zeros(0)  # of each class in the variance, at a rate of one half
@@ -363,10 +376,11 @@ def combine_cells(terms: Sequence[tuple[int, Sequence[Measured]]]) -> Estimate:
         test_part = (math.nan, math.inf)
     few = {
         name: int(size) for cell in cells if cell.counts
-        for name, size, part in zip(cell.used[0].classes, cell.sizes, cell.parts, strict=True) if part > 0 and size < _FEW
+        for name, size, part in zip(cell.used[0].classes, cell.sizes, cell.parts, strict=True)
+        if 0 < size < _FEW and part >= cell.parts[cell.sizes > 0].mean() > 0  # of the accuracy a rare class is a small part
     }
     return Estimate(
-        value, centre, tuple(seed_parts), test_part, min((len(seeds) for _, seeds in groups if seeds != [None]), default=0),
+        value, centre, tuple(seed_parts), test_part, both, min((len(seeds) for _, seeds in groups if seeds != [None]), default=0),
         min((len(m.units) for m in used if m.tested and m.units is not None), default=0), units, few,
         rate=len(cells) == 1 and bool(cells[0].counts), repeated=units > 0 and not any(m.tested for m in used),
     )

@@ -12,8 +12,8 @@ spread over seeds and the choice of the test faces, together (:mod:`fer_utils.ex
 - *not attempted*, with the reason: none of the comparisons could be run.
 
 As every comparison has to hold, *reproduced* errs no more often than a single interval does. Two marks may stand behind a word: *by
-construction*, where FACSynth's faces were rendered so that the claim holds, and *stand-in faces*, where a run took another dataset's faces
-in the place of ones that its own has not.
+construction*, where a reproduced claim holds because FACSynth's faces were rendered so; and *stand-in faces*, where a run took another
+dataset's faces in the place of ones that its own has not.
 """
 
 from __future__ import annotations
@@ -199,9 +199,9 @@ def judge_claim(
     if missing:
         parts.append(f"{len(comparisons)} of {len(gaps)} comparisons could be run (missing: {'; '.join(dict.fromkeys(missing))})")
     nearest = f"{'closest' if word == REPRODUCED else 'furthest off'}: " if len(comparisons) > 1 else ""
-    parts.append(nearest + _describe(comparisons[i], estimates[i], word))
+    parts.append(nearest + _describe(comparisons[i], estimates[i], word, len(comparisons)))
     parts.append(_limit(comparisons[i], estimates[i]))
-    marks = _find_marks(claim, comparisons, reader)
+    marks = _find_marks(claim, word, comparisons, reader)
     return Verdict(claim, word, "; ".join(parts), dataset, profile, comparisons, estimates, missing, marks)
 
 
@@ -234,9 +234,10 @@ def _why_not(comparison: Comparison, reader: LedgerReader) -> str | None:
     return None
 
 
-def _find_marks(claim: Claim, comparisons: Sequence[Comparison], reader: LedgerReader) -> tuple[str, ...]:
+def _find_marks(claim: Claim, word: str, comparisons: Sequence[Comparison], reader: LedgerReader) -> tuple[str, ...]:
     """What makes a verdict less than a finding."""
-    marks = [BY_CONSTRUCTION] if claim.by_construction and reader.dataset.startswith("facsynth") else []
+    built = word == REPRODUCED and claim.by_construction and reader.dataset.startswith("facsynth")
+    marks = [BY_CONSTRUCTION] if built else []
     roles = {
         loaded["role"] for comparison in comparisons for _, cell in comparison.terms
         for run in reader.find_runs(cell) for loaded in run["faces"]
@@ -245,7 +246,7 @@ def _find_marks(claim: Claim, comparisons: Sequence[Comparison], reader: LedgerR
     return tuple(marks + ([STAND_IN] if any(" " in role and role.split()[0] != reader.dataset for role in roles) else []))
 
 
-def _describe(comparison: Comparison, estimate: Estimate, word: str) -> str:
+def _describe(comparison: Comparison, estimate: Estimate, word: str, count: int) -> str:
     unit, show = _format(comparison)
     value, low, high = (show(number, "+") for number in (estimate.value, estimate.low, estimate.high))
     if math.isnan(estimate.seed_error):
@@ -253,7 +254,9 @@ def _describe(comparison: Comparison, estimate: Estimate, word: str) -> str:
     if math.isnan(estimate.test_error):
         return f"{comparison}: {value}{unit}"
     printed = f", printed {show((_printed(comparison) or 0.0) / _factor(comparison), '+')}" if word == SMALLER else ""
-    return f"{comparison}: {value}{unit}, {low} to {high}{printed}"
+    wide = " to ".join(show(number, "+") for number in _corrected(estimate, count))
+    corrected = f" ({wide} as one of {count})" if count > 1 and word != REPRODUCED else ""
+    return f"{comparison}: {value}{unit}, {low} to {high}{corrected}{printed}"
 
 
 def _format(comparison: Comparison) -> tuple[str, Callable[[float, str], str]]:
@@ -277,8 +280,8 @@ def _limit(comparison: Comparison, estimate: Estimate) -> str:
         count = [f"{estimate.units} repetitions"]
     few = [f"only {size} test face{'s' if size > 1 else ''} of {name}" for name, size in estimate.few.items()]
     unit, show = _format(comparison)
-    seen = f"would show a difference of {show(estimate.detectable, '')}{unit}"
-    return f"limited by the {estimate.limit} ({', '.join(seeds + count + few)}), {seen}"
+    seen = f"{show(estimate.detectable, '')}{unit} would have been seen"
+    return f"limited by the {estimate.limit} ({', '.join(seeds + count + few)}); {seen}"
 
 
 # -- tables ---------------------------------------------------------------------------------------------------------------

@@ -66,8 +66,8 @@ def test_reproduced(run, tmp_path):
     verdict = judge(tmp_path)
     assert verdict.word == "reproduced" and (verdict.dataset, verdict.profile) == ("muxspace", "book")
     assert verdict.reason.startswith("3 of 3 comparisons hold; closest: mSVM ")
-    assert "limited by the test set (420 test faces), would show a difference of " in verdict.reason
-    assert verdict.reason.endswith(" points") and verdict.marks == () and verdict.missing == ()
+    assert "limited by the test set (420 test faces); " in verdict.reason
+    assert verdict.reason.endswith(" points would have been seen") and verdict.marks == () and verdict.missing == ()
     table = verdict.table()
     assert table["paper"].tolist() == pytest.approx([6.67, 2.47, 5.46]) and table["holds"].tolist() == [True] * 3
     assert (table["low"] > 0).all() and set(table["limit"]) == {"test set"}
@@ -96,7 +96,7 @@ def test_smaller_than_printed(run, tmp_path):
     table = verdict.table()
     assert verdict.word == "smaller than printed" and table["holds"].tolist() == [None, True, True]
     assert table["low"][0] < 0 < table["high"][0] < table["paper"][0] == pytest.approx(6.67)
-    assert ", printed +6.7; limited by the test set" in verdict.reason
+    assert " as one of 3), printed +6.7; limited by the test set" in verdict.reason
 
 
 def test_inconclusive_for_lack_of_seeds(run, tmp_path):
@@ -208,6 +208,11 @@ def test_what_was_rendered_in_is_no_finding(run, tmp_path):
     verdict = judge_claim("dlp-cnn/lab-easier", "book", "facsynth", tmp_path)
     assert verdict.label == "reproduced (by construction)" and verdict.claim.by_construction
     assert judge_claim("dlp-cnn/descriptor-order", "book", "facsynth", tmp_path).marks == ()
+    registry._REGISTRY.clear()
+    rows = [Run(role, toy.answer, {"row": "RBF SVM HOG", "skill": 0.6, "role": role}) for role in ("basic", "lab")]
+    run(lambda setup: rows, "dlp-cnn/figure-6", "facsynth")
+    label = judge_claim("dlp-cnn/wild-transfers-better", "book", "facsynth", tmp_path).label
+    assert label == "smaller than printed", "what fails was not built in"
     run(plan, dataset="muxspace")
     assert judge_claim("dlp-cnn/lab-easier", "book", "muxspace", tmp_path).marks == (), "photographs are not rendered"
 
@@ -348,6 +353,7 @@ def test_no_interval_is_without_width(run, tmp_path):
     assert gap.high - gap.low > 0.5 and gap.few == {"fear": 3}
     same = estimate(versus("mSVM HOG", "mSVM HOG", metric="recall fear"), tmp_path)
     assert same.value == 0 and same.high - same.low > 0.5
+    assert estimate(alone(metric="accuracy"), tmp_path).few == {}
     assert estimate(alone(), tmp_path).few == {"fear": 3} and estimate(alone(metric="recall anger"), tmp_path).few == {}
     assert "only 3 test faces of fear" in verdicts._limit(alone(metric="recall fear"), none)
 
@@ -364,6 +370,14 @@ def test_shares_of_numbers_have_a_width_too(run, tmp_path):
     run(lambda setup: [Run("x", tell_share, {"faces": 25})], "toy/table-1")
     found = estimate(alone("x", metric="AU12", item="toy/table-1"), tmp_path)
     assert (found.value, found.low) == (0, 0) and found.high == pytest.approx(metrics.proportion_interval(0, 25).high, abs=0.05)
+
+
+def test_numbers_that_are_a_share_for_one_seed_alone():
+    """A curve's mean error of 0 or 1 at every face is luck; another seed has numbers between."""
+    each = [np.array([0.0, 1.0, 1.0, 0.0]), np.array([0.0, 0.5, 1.0, 0.0])]
+    found = combine_cells([(1, [Measured(str(s), s, v.mean(), "error", values=v, units=np.arange(4), space="x", tested=True)
+                                for s, v in enumerate(each)])])  # fmt: skip
+    assert not found.rate and found.value == pytest.approx(0.4375) == pytest.approx(found.centre)
 
 
 def tell_share(context, faces):
@@ -420,6 +434,19 @@ def test_an_interval_grows_from_faces_to_seeds():
     assert stats.norm.ppf(0.975) < half(0.003) < stats.t.ppf(0.975, 2)
 
 
+def test_two_seeds_that_agree_by_chance_are_no_proof():
+    """An interval of several seeds is at least that of the faces alone."""
+    rng = np.random.default_rng(0)
+    right = np.stack([rng.permutation(400) < 300 for _ in range(2)])  # the same rate on other faces, so that the seeds seem to agree
+    rows = [Measured(str(s), s, 0.75, "accuracy", ("a", "b"), np.zeros(400, int), 1 - right[s].astype(int), None, np.arange(400), "x", True)
+            for s in range(2)]  # fmt: skip
+    found = combine_cells([(1, rows)])
+    alone = np.std(right.mean(0), ddof=1) / 20
+    assert found.seed_parts[0][0] == 0 and found.seed_error > 0
+    assert math.hypot(found.seed_error, found.test_error) == pytest.approx(alone, rel=0.02)
+    assert found.high - found.low == pytest.approx(2 * 1.966 * alone, rel=0.02)
+
+
 def test_detectable_is_seen_with_the_power_that_is_said():
     found = Estimate(0.0, 0.0, (), (1.0, math.inf), units=9)
     rng = np.random.default_rng(0)
@@ -461,7 +488,9 @@ def test_summary(run, tmp_path):
     line = frame[(frame["row"] == "mSVM HOG") & (frame["metric"] == "accuracy")].iloc[0]
     ledger = Ledger("dlp-cnn/table-5", "book", "muxspace", tmp_path)
     values = [r["outcomes"][0]["metrics"]["accuracy"] for r in ledger.runs if r["name"] == "mSVM HOG basic"]
-    assert (line["value"], line["seed_low"], line["seed_high"]) == pytest.approx(tuple(metrics.seed_interval(values)))
+    assert (line["value"], line["seed_low"], line["seed_high"]) == pytest.approx(
+        (np.mean(values), *stats.t.interval(0.95, 2, np.mean(values), stats.sem(values)))
+    )
     assert line["low"] < line["test_low"] < line["value"] < line["test_high"] < line["high"] and line["seeds"] == 3 and line["count"] == 420
     recalls = summarise_ledger("dlp-cnn/table-5", "book", "muxspace", tmp_path, metrics=["recall fear", "fear as disgust"])
     assert len(recalls) == 8 and recalls.groupby("row")["value"].sum().to_numpy() == pytest.approx(np.ones(4))

@@ -185,15 +185,6 @@ def test_wilson():
             metrics.proportion_interval(hits, count)
 
 
-def test_seeds():
-    values = [0.70, 0.72, 0.77]
-    assert metrics.seed_interval(values) == pytest.approx((0.73, *stats.t.interval(0.95, 2, 0.73, stats.sem(values))))
-    value, low, high = metrics.seed_interval([0.7])
-    assert value == 0.7 and np.isnan(low) and np.isnan(high)
-    with pytest.raises(ValueError, match="one or more seeds"):
-        metrics.seed_interval([])
-
-
 # -- two methods ----------------------------------------------------------------------------------------------------------
 
 
@@ -225,13 +216,3 @@ def test_pairing_narrows_the_difference():
     assert test.difference.low > 0 and test.difference.high - test.difference.low < (one.high - one.low) / 2
     back = metrics.paired_test(truth, second, first, range(7))
     assert back.difference.value == -test.difference.value and back.p_bootstrap == test.p_bootstrap
-
-
-def test_people_are_drawn_whole():
-    people = np.repeat(np.arange(15) * 3, 2)
-    drawn = list(metrics.draw_groups(people, 5, np.random.default_rng([0, 4])))
-    assert len(drawn) == 5
-    for rows in drawn:
-        assert len(rows) == 30  # two faces each
-        counts = np.bincount(rows, minlength=30)
-        np.testing.assert_array_equal(counts[::2], counts[1::2])
