@@ -9,7 +9,8 @@ faces are more diverse was put in, and can be read out, not found out.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
@@ -18,13 +19,14 @@ from ...datasets.base import FaceDataset
 from ...experiments.context import RunContext
 from ...experiments.faces import find_apex_options, keep_classes
 from ...experiments.registry import Run, Setup, register_experiment
-from ...experiments.scores import Score
-from ...metrics import draw_groups
+from ...experiments.scores import Score, checksum_names
 from .cross_database import SIX, draw_balanced
 from .recipe import Coding
 
-__all__ = ["UNITS", "arbitrate", "code_units", "find_openness", "load_coded", "measure_coding", "measure_entropy", "plan_table_3",
-           "read_units", "true_units"]
+__all__ = [
+    "UNITS", "arbitrate", "code_units", "find_openness", "find_pseudo_values", "load_coded", "measure_coding", "measure_entropy",
+    "plan_table_3", "read_units", "true_units",
+]
 
 #: The action units of the paper's Table III.
 UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 15, 17, 20, 25, 26, 27)
@@ -152,6 +154,29 @@ def measure_entropy(present: np.ndarray, labels: np.ndarray) -> float:
     return float(np.nan_to_num(bits).sum(axis=1).mean())
 
 
+def find_pseudo_values(measure: Callable[[np.ndarray], float], people: np.ndarray) -> tuple[float, np.ndarray]:
+    """A number that is no mean over faces, and what each face adds to it.
+
+    Parameters
+    ----------
+    measure : callable
+        Takes positions of faces, returns the number.
+    people : int ``[N]``
+
+    Returns
+    -------
+    float
+        The number, of all faces.
+    float64 ``[N]``
+        A person's jackknife pseudo-value, shared out to his faces, and shifted so that the mean over faces is the number.
+    """
+    everything, (known, who) = np.arange(len(people)), np.unique(people, return_inverse=True)
+    value = measure(everything)
+    without = np.array([measure(everything[who != i]) for i in range(len(known))])
+    moved = (len(known) - 1) * (without.mean() - without)
+    return value, value + (moved * len(people) / (len(known) * np.bincount(who)))[who]
+
+
 def measure_coding(context: RunContext, recipe: Coding) -> list[Score]:
     """Draw as many wild faces as CK+ has, have them and the lab faces coded, and measure.
 
@@ -165,7 +190,7 @@ def measure_coding(context: RunContext, recipe: Coding) -> list[Score]:
     list of Score
         For ``basic`` and ``lab``: row ``two coders`` with ``kappa`` and ``images``; a row an emotion with the share of faces that show
         each unit, ``AU1`` to ``AU27``, after arbitration; row ``all emotions`` with ``action unit entropy``. Row ``all emotions, rendered``
-        is the same of the units that were rendered at the coders' mean threshold or above. Standard errors are of people drawn again.
+        is the same of the units that were rendered at the coders' mean threshold or above.
     """
     seed = context.seed or 0
     scores = []
@@ -178,23 +203,29 @@ def measure_coding(context: RunContext, recipe: Coding) -> list[Score]:
             faces = faces.subset(rows)
         first, second, agreed = arbitrate(faces, recipe, seed)
         rendered = true_units(faces) >= np.mean(recipe.thresholds)
-
-        def measure(rows: np.ndarray, faces: FaceDataset = faces, first: Any = first, second: Any = second, agreed: Any = agreed,
-                    rendered: Any = rendered) -> dict[tuple[str, str], float]:
-            labels = faces.labels[rows]
-            found = {("two coders", "kappa"): float(cohen_kappa_score(first[rows].ravel(), second[rows].ravel())),
-                     ("all emotions", "action unit entropy"): measure_entropy(agreed[rows], labels),
-                     ("all emotions, rendered", "action unit entropy"): measure_entropy(rendered[rows], labels)}
-            for k in np.unique(labels):
-                shares = agreed[rows][labels == k].mean(axis=0)
-                found |= {(SIX[k], f"AU{unit}"): float(share) for unit, share in zip(UNITS, shares, strict=True)}
-            return found
-
-        values = measure(np.arange(len(faces)))
-        drawn = [measure(rows) for rows in draw_groups(faces.identities, recipe.draws, np.random.default_rng([seed, 4]))]
-        errors = {cell: float(np.std([d[cell] for d in drawn if cell in d], ddof=1)) for cell in values}
-        for row in dict.fromkeys(row for row, _ in values):
-            own = {metric: value for (name, metric), value in values.items() if name == row}
-            scores.append(Score(row, role, own | ({"images": float(len(faces))} if row == "two coders" else {}),
-                                    errors={metric: errors[row, metric] for metric in own}))
+        labels, people = faces.labels, faces.identities
+        assert people is not None
+        # what is measured of each row, and on the faces one by one
+        found = {
+            "two coders": {"kappa": find_pseudo_values(partial(_agree, first, second), people)},
+            "all emotions": {"action unit entropy": find_pseudo_values(partial(_measure_rows, agreed, labels), people)},
+            "all emotions, rendered": {"action unit entropy": find_pseudo_values(partial(_measure_rows, rendered, labels), people)},
+        }
+        for k in np.unique(labels):
+            each = np.where((labels == k)[:, None], agreed, np.nan)
+            found[SIX[k]] = {f"AU{unit}": (float(np.nanmean(each[:, i])), each[:, i]) for i, unit in enumerate(UNITS)}
+        for row, measured in found.items():
+            metrics = {metric: value for metric, (value, _) in measured.items()}
+            values = {metric: each for metric, (_, each) in measured.items()}
+            if row == "two coders":
+                metrics["images"] = float(len(faces))
+            scores.append(Score(row, role, metrics, SIX, labels, people=people, images=checksum_names(faces.names), values=values))
     return scores
+
+
+def _agree(first: np.ndarray, second: np.ndarray, rows: np.ndarray) -> float:
+    return float(cohen_kappa_score(first[rows].ravel(), second[rows].ravel()))
+
+
+def _measure_rows(present: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> float:
+    return measure_entropy(present[rows], labels[rows])

@@ -74,9 +74,8 @@ class Coding(Recipe):
     blur: float = 0.05  # added to it on the coarsest pictures, whose detail is 0.4 of the finest
     turn: float = 0.05  # added to it at 45 degrees from the camera
     slip: float = 0.01  # of the codes are wrong for no reason
-    draws: int = scale(200)  # of the people, for standard errors; the book's choice
 
-    SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {Profile.SMOKE: {"draws": 20}, Profile.BOOK: {}}
+    SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {Profile.SMOKE: {}, Profile.BOOK: {}}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,16 @@ from fer_utils.experiments.published import load_published
 from fer_utils.experiments.recipe import Profile
 from fer_utils.papers.dlp_cnn import facs
 from fer_utils.papers.dlp_cnn.cross_database import SIX
-from fer_utils.papers.dlp_cnn.facs import UNITS, arbitrate, code_units, find_openness, measure_entropy, read_units, true_units
+from fer_utils.papers.dlp_cnn.facs import (
+    UNITS,
+    arbitrate,
+    code_units,
+    find_openness,
+    find_pseudo_values,
+    measure_entropy,
+    read_units,
+    true_units,
+)
 from fer_utils.papers.dlp_cnn.recipe import Coding
 
 ID = "dlp-cnn/table-3"
@@ -113,6 +122,18 @@ def test_each_class_counts_alike_in_the_entropy():
     present = np.zeros((102, 15), dtype=bool)
     present[100] = True  # class 1 is all toss-ups, class 0 never moves
     assert measure_entropy(present, labels) == pytest.approx(7.5)
+
+
+def test_a_person_is_left_out_with_all_his_faces():
+    rng = np.random.default_rng(0)
+    people, numbers = rng.integers(0, 12, 60), rng.random(60)
+    value, each = find_pseudo_values(lambda rows: float(np.mean(numbers[rows]) ** 2), people)
+    assert value == pytest.approx(numbers.mean() ** 2) == pytest.approx(each.mean())
+    without = np.array([numbers[people != p].mean() ** 2 for p in np.unique(people)])
+    error = np.sqrt(np.sum((without - without.mean()) ** 2) * (len(without) - 1) / len(without))
+    summed = np.array([np.sum(each[people == p] - value) / 60 for p in np.unique(people)])
+    count = len(without)
+    assert np.sqrt(np.sum(summed**2) * count / (count - 1)) == pytest.approx(error), "the estimator's sum over a person's faces"
 
 
 @pytest.mark.parametrize("what", ["truth", "masks"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import put, write_rafdb
+from scipy.stats import spearmanr
 from typer.testing import CliRunner
 
 from fer_utils.cli import app
@@ -186,18 +187,27 @@ def test_pieces_of_a_curve():
     assert average_pieces(np.array([1.0, 2.0]), 5) == [1.0, 2.0]
 
 
-def test_a_correlation_and_its_error_by_people():
+@pytest.mark.parametrize("digits", [8, 1])
+def test_a_correlation_and_what_each_face_adds(digits):
+    """The same as leaving out one face after the other, with and without ties."""
+    rng = np.random.default_rng(0)
+    strength = rng.random(300).round(digits)
+    distances = (strength + rng.normal(0, 0.5, 300)).round(digits)
+    value, each = correlate_intensity(distances, strength)
+    rest = [spearmanr(np.delete(distances, i), np.delete(strength, i)).statistic for i in range(300)]
+    np.testing.assert_allclose(each - each.mean(), 299 * (np.mean(rest) - np.array(rest)), atol=1e-9)
+    assert value == pytest.approx(spearmanr(distances, strength).statistic) and each.mean() == pytest.approx(value)
+
+
+def test_a_correlation_varies_as_its_pseudo_values_say():
     rng = np.random.default_rng(0)
     strength = rng.random(200)
-    assert correlate_intensity(strength**3, strength, np.arange(200)) == pytest.approx((1, 0))
-    value, error = correlate_intensity(rng.random(200), strength, np.arange(200))
-    assert abs(value) < 0.2
-    assert error == pytest.approx(1 / np.sqrt(199), rel=0.25)
-    # the same faces ten times, each time of the same person, say no more than once
-    again = [np.tile(part, 10) for part in (strength + rng.normal(0, 0.3, 200), strength, np.arange(200))]
-    assert correlate_intensity(*again)[1] == pytest.approx(correlate_intensity(*(part[:200] for part in again))[1], rel=0.2)
+    value, each = correlate_intensity(strength**3, strength)
+    assert value == pytest.approx(1) and each == pytest.approx(np.ones(200))
+    value, each = correlate_intensity(rng.random(200), strength)
+    assert abs(value) < 0.2 and each.std(ddof=1) / np.sqrt(200) == pytest.approx(1 / np.sqrt(199), rel=0.25)
     with pytest.raises(ValueError, match="three faces that differ"):
-        correlate_intensity(np.ones(5), strength[:5], np.arange(5))
+        correlate_intensity(np.ones(5), strength[:5])
 
 
 # -- all of it ------------------------------------------------------------------------------------------------------------

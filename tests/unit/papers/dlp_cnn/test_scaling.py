@@ -7,16 +7,24 @@ from fer_utils.experiments import LedgerReader, find_experiment, run_experiment
 from fer_utils.experiments.published import Cell
 from fer_utils.models import build_model
 from fer_utils.papers.dlp_cnn import scaling
+from fer_utils.papers.dlp_cnn.recipe import DLPCNN
 from fer_utils.papers.dlp_cnn.scaling import count_multiplications, name_point
 
 
 def test_points_are_planned_from_the_cheapest_on_and_no_dearer_than_said():
     runs = find_experiment("dlp-cnn/scaling").plan("book", "facsynth")
-    costs = [run.arguments["width"] ** 2 * run.arguments["steps"] for run in runs]
+    costs = [run.arguments["width"] ** 2 * run.arguments["steps"] for run in runs if "method" not in run.arguments]
     assert costs == sorted(costs) and costs[-1] <= scaling.LARGEST
     assert {run.arguments["width"] for run in runs} == set(scaling.WIDTHS)
     assert {run.arguments["steps"] for run in runs} == set(scaling.STEPS)
     assert not find_experiment("dlp-cnn/scaling").plan("book", "ckplus"), "no wild faces"
+
+
+def test_every_loss_is_trained_for_the_books_steps_and_for_twice_as_many():
+    book = DLPCNN().at("book")
+    names = {run.name for run in find_experiment("dlp-cnn/scaling").plan("book", "facsynth")}
+    for method in ("baseDCNN", "center loss", "DLP-CNN"):
+        assert {name_point(book.width, times * book.iterations, method) for times in (1, 2)} <= names
 
 
 def test_multiplications_are_counted_layer_by_layer():
@@ -35,14 +43,15 @@ def test_multiplications_are_counted_layer_by_layer():
 def test_the_smoke_profile(tmp_path, monkeypatch):
     monkeypatch.setattr(scaling, "WIDTHS", (0.05, 0.1))
     monkeypatch.setattr(scaling, "STEPS", (500, 1000))
-    assert run_experiment("dlp-cnn/scaling", "smoke", data=tmp_path) == 4
+    assert run_experiment("dlp-cnn/scaling", "smoke", data=tmp_path) == 4 + 4
     reader = LedgerReader("smoke", "facsynth", tmp_path)
     compute = {}
     for width in (0.05, 0.1):
         for steps in (500, 1000):
             row = name_point(width, steps)
-            found = {metric: reader.measure(Cell("dlp-cnn/scaling", row, "basic", metric))[0].value
-                     for metric in ("mean diagonal", "held-back mean recall", "training mean recall", "compute")}  # fmt: skip
-            assert all(0 <= found[metric] <= 1 for metric in list(found)[:3])
-            compute[width, steps] = found["compute"]
+            (spent,) = reader.measure(Cell("dlp-cnn/scaling", row, "basic", "compute"))
+            compute[width, steps] = spent.value
+            for role in ("basic", "held-back", "training"):
+                (found,) = reader.measure(Cell("dlp-cnn/scaling", row, role, "mean diagonal"))
+                assert 0 <= found.value <= 1 and found.guess is not None
     assert compute[0.05, 1000] == 2 * compute[0.05, 500] and compute[0.1, 500] > compute[0.05, 500]
