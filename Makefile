@@ -2,6 +2,7 @@
 # make test    every check: lint, unit tests, chapters re-run and compared, guards, clean build, site
 # make lab     open the chapters in JupyterLab
 # make execute run the chapters again, in place
+# make verify  execute a few kept runs again, drawn at random, and compare them digit by digit (a few minutes)
 # make gpu     on a machine with a GPU: does it agree with the CPU, how fast is it, Table VI at full size (10 minutes)
 # make clean   remove what was built (clean-env: the environment too)
 #
@@ -11,7 +12,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env book test lint unit chapters guards site lab execute gpu clean clean-env
+.PHONY: help env book test lint unit chapters guards site lab execute verify gpu clean clean-env
 
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -36,7 +37,7 @@ RUN = PATH="$(abspath $(BIN)):$$PATH"
 
 # Something missing on this machine: the script says what in one line. The question mode then ends make with status 1 and
 # without a word of its own; it would be 2 after a recipe that failed.
-ifneq (,$(filter env book test lint unit chapters guards site lab execute gpu,$(MAKECMDGOALS)))
+ifneq (,$(filter env book test lint unit chapters guards site lab execute verify gpu,$(MAKECMDGOALS)))
   ifneq (ready,$(shell PYTHON="$(PYTHON)" CC="$(CC)" bash .ci/setup.sh "$(VENV)" book,dev check >&2 && echo ready))
     MAKEFLAGS += -q
   endif
@@ -83,6 +84,9 @@ lab: env
 execute: env
 	$(RUN) jupyter nbconvert --to notebook --execute --inplace \
 	  --ExecutePreprocessor.timeout=300 --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+
+verify: env
+	$(BIN)/ferbook verify dlp-cnn/table-5 dlp-cnn/table-3 dlp-cnn/algorithm-1 dlp-cnn/table-7 --runs 2
 
 gpu: env
 	$(BIN)/python benchmarks/gpu.py

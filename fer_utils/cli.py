@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -265,23 +265,63 @@ def reproduce(
     workers: Annotated[int | None, typer.Option(help="Local processes: by default one, with --all one a core, at most 4.", min=1)] = None,
     scheduler: Annotated[str | None, typer.Option(help="A running Dask scheduler, tcp://host:port, in place of local processes.")] = None,
     root: Annotated[Path | None, typer.Option(help="Where the dataset's copy lies; below $FER_DATA by default.")] = None,
+    until_width: Annotated[
+        float | None,
+        typer.Option(help="Add seeds, one at a time, until no 95 % interval of a claim is wider than this each way, in the item's unit."),
+    ] = None,
+    max_seeds: Annotated[int | None, typer.Option(help="With --until-width: the most seeds.", min=1)] = None,
 ) -> None:
-    """Run published tables and figures, as far as their results are missing. Exit 1 if a run fails; the others are kept."""
+    """Run published tables and figures, as far as their results are missing. Exit 1 if a run fails; the others are kept.
+
+    Missing, too, is a result whose code, faces or files have changed since; 'ferbook ledger --stale' lists those.
+    """
     from . import experiments
 
     if bool(ids) == everything:
         raise _fail("expected the ids of experiments, or --all; 'ferbook reproduce --all' runs what is missing")
+    if (until_width is None) != (max_seeds is None) or (until_width is not None and (len(ids or []) != 1 or seeds is not None)):
+        raise _fail("expected --until-width and --max-seeds together, for one experiment, without --seeds")
     if everything and workers is None and scheduler is None:
         workers = min(os.cpu_count() or 1, 4)
     try:
         chosen = [experiment.id for experiment in experiments.list_experiments()] if everything else ids or []
-        done = experiments.run_experiments(
-            chosen, profile, dataset, seeds=seeds, root=root, scheduler=scheduler, workers=workers,
-            say=lambda text: typer.echo(text, err=True),
-        )
+        options: dict[str, Any] = {"root": root, "scheduler": scheduler, "workers": workers, "say": lambda text: typer.echo(text, err=True)}
+        if until_width is not None and max_seeds is not None:
+            done = experiments.run_until_width(chosen[0], until_width, max_seeds, profile, dataset, **options)
+        else:
+            done = experiments.run_experiments(chosen, profile, dataset, seeds=seeds, **options)
     except (ValueError, OSError, experiments.ExperimentError) as error:
         raise _fail(str(error)) from None
     typer.echo(f"{done} runs done; 'ferbook ledger --profile {profile} --dataset {dataset}' prints the results")
+
+
+@app.command()
+def verify(
+    ids: Annotated[list[str], typer.Argument(help="Experiments, such as dlp-cnn/table-5.", metavar="PAPER/ITEM...")],
+    profile: Annotated[Profile, typer.Option(help="The size of the runs.")] = Profile.BOOK,
+    dataset: Annotated[str, typer.Option(help="facsynth, muxspace, rafdb, or another name of 'ferbook data list'.")] = "facsynth",
+    root: Annotated[Path | None, typer.Option(help="Where the dataset's copy lies; below $FER_DATA by default.")] = None,
+    runs: Annotated[int, typer.Option(help="How many runs of each experiment.", min=1)] = 1,
+    draw: Annotated[int | None, typer.Option(help="Seed of the draw; another one each time by default.", min=0)] = None,
+) -> None:
+    """Execute kept runs, drawn at random, again, and compare all that they gave. Exit 1 if anything differs.
+
+    A run that comes out the same ties its ledger's runs of the same code to the code that is here; one that does not, on a like machine,
+    makes them stale.
+    """
+    from . import experiments
+
+    same = True
+    for id in dict.fromkeys(ids):
+        try:
+            same &= experiments.verify_experiment(
+                id, profile, dataset, root=root, runs=runs, draw=draw, say=lambda text: typer.echo(text, err=True)
+            )
+        except (ValueError, OSError, experiments.ExperimentError) as error:
+            raise _fail(str(error)) from None
+    if not same:
+        raise _fail("some runs did not come out again")
+    typer.echo("every run that was drawn came out again")
 
 
 @app.command()

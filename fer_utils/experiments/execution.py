@@ -98,7 +98,7 @@ def _execute(job: Job) -> dict[str, Any]:
     return {
         "key": run.key, "name": run.name, "seed": run.seed, "function": run.function, "arguments": run.kept_arguments,
         "outcomes": [describe_score(score) for score in scores], "faces": context.loaded,
-        "tie": {"code": code, "files": context.read}, "commit": _commit(), "versions": find_versions(), "hardware": find_hardware(),
+        "tie": {"code": code, "files": context.read}, "commit": find_commit(), "versions": find_versions(), "hardware": find_hardware(),
         "wall_s": round(wall, 3), "peak_mb": peak.read(), "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "files": context.files,
     }
@@ -123,7 +123,7 @@ class _PeakMemory:
 
 
 @cache
-def _commit() -> str | None:
+def find_commit() -> str | None:
     """The commit of the package's code; None outside a repository, and in one that does not hold it, such as around a ``.venv``."""
     try:
         ask_git(_PACKAGE, "ls-files", "--error-unmatch", "--", str(_PACKAGE / "__init__.py"))

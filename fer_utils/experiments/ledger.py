@@ -8,8 +8,9 @@ set under ``faces``.
 A run's ``key`` follows from its name, seed, arguments and function, which are known before it is run. What made its numbers is kept beside
 them: ``faces`` (checksums of what was loaded) and ``tie``, which holds ``code`` (a name in ``codes``: the digest of each module that the
 function reaches) and ``files`` (checksums of what it read of other experiments); :mod:`~fer_utils.experiments.tie` compares them with what
-is here. ``plan`` is the checksum and date of the plan that was committed before, or null. A ``checksum`` covers all of a run; test sets
-and codes are named by their content. :mod:`~fer_utils.experiments.schema` checks a file as it is read.
+is here. ``plan`` is the checksum and date of the plan that was committed before, or null. ``renewed`` and ``failed`` say what came of
+executing it again (:mod:`~fer_utils.experiments.verifying`). A ``checksum`` covers all of a run; test sets and codes are named by their
+content. :mod:`~fer_utils.experiments.schema` checks a file as it is read.
 """
 
 from __future__ import annotations
@@ -134,26 +135,30 @@ class Ledger:
         """
         if entry["key"] in self:
             raise ValueError(f"{self.id}: the run {entry['name']!r}, seed {entry['seed']}, is in the ledger")
-        scores = []
-        for score in entry["outcomes"]:
-            score = dict(score)
-            test_set = score.pop("test_set")
-            if test_set is not None:
-                name = name_content(test_set)
-                self.test_sets[name] = test_set
-                score["test_set"] = name
-            scores.append(score)
-        code = name_content(entry["tie"]["code"])
-        self.codes[code] = entry["tie"]["code"]
+        scores, test_sets = part_outcomes(entry["outcomes"])
+        self.test_sets |= test_sets
         same = (entry["name"], entry["seed"])
         others = [run for run in self.runs if (run["name"], run["seed"]) != same]
-        new = {**entry, "outcomes": scores, "tie": {**entry["tie"], "code": code}}
+        new = {**entry, "outcomes": scores, "tie": {**entry["tie"], "code": self._name_code(entry["tie"]["code"])}}
         new["checksum"] = checksum_run(new)
         # what is written can be read again
         check_run(new, f"{entry['name']!r}, seed {entry['seed']}", self.test_sets, self.codes)
         check_seeds([*others, new], self.profile)
         self.runs = [*others, new]
         self.runs.sort(key=lambda run: (run["name"], -1 if run["seed"] is None else run["seed"]))
+
+    def _name_code(self, code: Mapping[str, str]) -> str:
+        name = name_content(code)
+        self.codes[name] = dict(code)
+        return name
+
+    def note(self, key: str, notes: Mapping[str, Any], code: Mapping[str, str] | None = None) -> None:
+        """Note something beside a run, such as ``renewed``, and tie it to other code; nothing changes on disk before :meth:`save`."""
+        (run,) = (run for run in self.runs if run["key"] == key)
+        if code is not None:
+            run["tie"] = {**run["tie"], "code": self._name_code(code)}
+        run |= notes
+        run["checksum"] = checksum_run(run)
 
     def drop(self, keys: Sequence[str]) -> None:
         """Take runs out; nothing changes on disk before :meth:`save`."""
@@ -190,6 +195,18 @@ class Ledger:
                 if loaded["sha256"] != fingerprint_faces(self.dataset, role=loaded["role"], options=loaded["options"])["sha256"]:
                     command = f"ferbook reproduce {self.id} --profile {self.profile} --dataset {self.dataset}"
                     raise DataError.at(self.path, "measured on other faces than those that are here", f"results on these; run '{command}'")
+
+
+def part_outcomes(outcomes: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Scores that name their test sets, and the test sets by name, of scores that hold them."""
+    scores, test_sets = [], {}
+    for outcome in outcomes:
+        score = {name: value for name, value in outcome.items() if name != "test_set"}
+        if outcome["test_set"] is not None:
+            score["test_set"] = name_content(outcome["test_set"])
+            test_sets[score["test_set"]] = outcome["test_set"]
+        scores.append(score)
+    return scores, test_sets
 
 
 def list_ledgers(

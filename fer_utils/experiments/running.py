@@ -8,9 +8,10 @@ worker to another; a run that keeps checkpoints in its folder goes on from there
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
@@ -26,7 +27,7 @@ from .recipe import Profile
 from .registry import Experiment, Run, find_experiment
 from .tie import find_plan, find_stale
 
-__all__ = ["ExperimentError", "run_experiment", "run_experiments"]
+__all__ = ["ExperimentError", "run_experiment", "run_experiments", "run_until_width"]
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 #: How long a scheduler may take to answer.
@@ -43,6 +44,62 @@ class ExperimentError(RuntimeError):
 def run_experiment(id: str, profile: str = "book", dataset: str = "facsynth", **options: Any) -> int:
     """Run what is missing of one experiment; see :func:`run_experiments`."""
     return run_experiments([id], profile, dataset, **options)
+
+
+def run_until_width(
+    id: str, points: float, max_seeds: int, profile: str = "book", dataset: str = "facsynth", *,
+    say: Callable[[str], None] = lambda text: None, **options: Any,
+) -> int:
+    """Run an experiment with one seed more at a time, until its claims' intervals are narrow: only widths count, never signs.
+
+    Parameters
+    ----------
+    id : str
+    points : float
+        The largest half-width of a 95 % interval, in the unit of the published item.
+    max_seeds : int
+        Seeds after which it stops in any case.
+    profile, dataset, say, **options
+        As :func:`run_experiments`.
+
+    Returns
+    -------
+    int
+        How many runs were executed.
+
+    Raises
+    ------
+    ValueError
+        If a number is not above 0, or if no claim of the item can be measured.
+    DataError, ExperimentError
+        As :func:`run_experiments`.
+    """
+    if not points > 0 or max_seeds < 1:
+        raise ValueError(f"expected a width above 0 and a seed or more, got {points:g} and {max_seeds}")
+    seeds = min(max(2, find_experiment(id).seeds[Profile(profile)]), max_seeds)  # one seed says nothing of the spread over seeds
+    done = 0
+    while True:
+        done += run_experiment(id, profile, dataset, seeds=seeds, say=say, **options)
+        width = _find_width(id, profile, dataset, options.get("data"))
+        say(f"{id}: with {seeds} seeds, the widest interval is +-{width:.2g}")
+        if width <= points or seeds >= max_seeds:
+            return done
+        seeds += 1
+
+
+def _find_width(id: str, profile: str, dataset: str, data: Path | None) -> float:
+    """The largest half-width among the claims of an item; infinite where an error is not known."""
+    from .verdicts import judge_claims  # not needed to run
+
+    widths: list[float] = []
+    for verdict in judge_claims(id.split("/")[0], profile, dataset, data, item=id):
+        if verdict.estimates:  # else its rows are not run here, and more seeds would not help
+            table = verdict.table()
+            halves = (table["high"] - table["low"]) / 2
+            widths += [half if estimate.known else math.inf for half, estimate in zip(halves, verdict.estimates, strict=True)]
+    if not widths:
+        raise ValueError(f"{id}: no claim can be measured on {dataset}; expected one whose interval can get narrower")
+    return max(math.inf if math.isnan(width) else width for width in widths)
 
 
 def run_experiments(
@@ -133,7 +190,7 @@ def _run_wave(
     """Run what is missing of some experiments, side by side; return how many runs were entered, and what failed."""
     home = Path(data) if data else None
     done, failed = 0, {}
-    with _lock([ledger_path(e.id, profile, dataset, home) for e in wave]):
+    with lock_ledgers([ledger_path(e.id, profile, dataset, home) for e in wave]):
         ledgers, plans, jobs = {}, {}, []
         for experiment in wave:
             ledger = ledgers[experiment.id] = Ledger(experiment.id, profile, dataset, home)
@@ -162,11 +219,16 @@ def _run_wave(
     return done, failed
 
 
+def checksum_files(files: Mapping[str, bytes]) -> dict[str, str]:
+    """SHA-256 of the files that a run leaves, by name."""
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
 def _enter(ledger: Ledger, job: Job, entry: dict[str, Any], data: Path | None) -> None:
     """Write a run's files, then the run, in the place of a stale one; then clear its folder."""
     files = entry.pop("files")
     if files:
-        entry["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        entry["files"] = checksum_files(files)
     ledger.drop([entry["key"]])
     ledger.add(entry)
     folder = checkpoint_folder(job.id, job.profile, job.dataset, data)
@@ -185,31 +247,31 @@ def _find_missing(
 
     Missing is what is planned and not kept, and what is kept and not tied to what is here any more, whatever its seed.
     """
-    planned: dict[str, list[Run]] = {}
-    for run in runs:
-        planned.setdefault(run.name, []).append(run)
     stale = find_stale(ledger, root, data)
     unplanned, again = [], []
     for kept in ledger.runs:
-        alike = next((run for run in planned.get(kept["name"], []) if _made(run) == (kept["arguments"], kept["function"])), None)
+        alike = find_alike(runs, kept)
         if alike is None:
-            why = "was run with other arguments or by another function" if kept["name"] in planned else "is no longer planned"
+            named = any(run.name == kept["name"] for run in runs)
+            why = "was run with other arguments or by another function" if named else "is no longer planned"
             say(f"{ledger.id}: {kept['name']!r}, seed {kept['seed']}, {why}; taken out")
             unplanned.append(kept["key"])
         elif kept["key"] in stale:
             say(f"{ledger.id}: {kept['name']!r}, seed {kept['seed']}, {stale[kept['key']]}; it is run again")
-            again.append(replace(alike, seed=kept["seed"]))
+            again.append(alike)
     ledger.drop(unplanned)
     known = {run.key for run in again}
     return [run for run in runs if run.key not in ledger and run.key not in known] + again, bool(unplanned)
 
 
-def _made(run: Run) -> tuple[dict[str, Any], str]:
-    return run.kept_arguments, run.function
+def find_alike(runs: Iterable[Run], kept: Mapping[str, Any]) -> Run | None:
+    """A kept run as it is planned now, whatever its seed; None if no plan has it."""
+    same = (run for run in runs if (run.name, run.function) == (kept["name"], kept["function"]) and run.kept_arguments == kept["arguments"])
+    return next((replace(run, seed=kept["seed"]) for run in same), None)
 
 
 @contextmanager
-def _lock(paths: Sequence[Path]) -> Iterator[None]:
+def lock_ledgers(paths: Sequence[Path]) -> Iterator[None]:
     """Keep other processes on this machine from writing the same ledgers; the system lets go of it when this process ends, however."""
     try:
         import fcntl

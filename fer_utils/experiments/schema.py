@@ -47,6 +47,8 @@ _RUN = {
     "peak_mb": "a number, 0 or more", "date": "text", "files?": _TEXTS,
     "tie?": {"code": "text", "files": [{"id": "text", "file": "text", "sha256": "text"}]},
     "plan?": ({"sha256": "text", "date": "text"},), "checksum?": "text",
+    "renewed?": {"date": "text", "by": "text", "commit": "text or null", "was": "text"},
+    "failed?": {"date": "text", "by": "text", "commit": "text or null"},
 }
 _TEST_SET = {"faces": "text", "classes": ["text"], "truth": "text", "images?": "text", "people?": "text"}
 _LEDGER = {

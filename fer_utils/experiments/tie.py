@@ -13,7 +13,7 @@ from .code import describe_code
 from .execution import ask_git, find_hardware, find_versions
 from .faces import fingerprint_faces, load_role
 from .ledger import Ledger, checkpoint_folder, default_data
-from .recipe import Profile
+from .plans import plan_path
 from .schema import is_old
 
 __all__ = ["find_plan", "find_stale", "list_differences"]
@@ -22,7 +22,7 @@ __all__ = ["find_plan", "find_stale", "list_differences"]
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "scikit-image", "pillow")
 
 
-def find_stale(ledger: Ledger, root: str | None = None, data: Path | None = None) -> dict[str, str]:
+def find_stale(ledger: Ledger, root: str | None = None, data: Path | None = None, *, code: bool = True) -> dict[str, str]:
     """Find the runs that are not tied to what is here any more.
 
     What is not here, faces or another experiment's file, cannot be compared and leaves a run as it is.
@@ -34,6 +34,8 @@ def find_stale(ledger: Ledger, root: str | None = None, data: Path | None = None
         Where the dataset's copy lies.
     data : Path, optional
         The folder that holds ``checkpoints``.
+    code : bool
+        Whether other code counts; without, only other faces and files, and what ``ferbook verify`` found to differ.
 
     Returns
     -------
@@ -44,8 +46,8 @@ def find_stale(ledger: Ledger, root: str | None = None, data: Path | None = None
     faces: dict[str, dict[str, Any]] = {}
     for run in ledger.runs:
         problem = (
-            _compare_code(ledger, run) or _compare_faces(ledger.dataset, run, root, faces) or _compare_files(ledger, run, data)
-            or _find_lost_file(ledger, run, data)
+            (_compare_code(ledger, run) if code else None) or _find_failure(run) or _compare_faces(ledger.dataset, run, root, faces)
+            or _compare_files(ledger, run, data) or _find_lost_file(ledger, run, data)
         )
         if problem:
             found[run["key"]] = problem
@@ -59,6 +61,10 @@ def _compare_code(ledger: Ledger, run: Mapping[str, Any]) -> str | None:
     differ = sorted(name for name in kept.keys() | here.keys() if kept.get(name) != here.get(name))
     package = __package__.partition(".")[0]
     return f"was made by other code: {', '.join(name.removeprefix(f'{package}.') for name in differ)}" if differ else None
+
+
+def _find_failure(run: Mapping[str, Any]) -> str | None:
+    return f"gave another result when it was run again on {run['failed']['date'][:10]}" if "failed" in run else None
 
 
 def _compare_faces(dataset: str, run: Mapping[str, Any], root: str | None, known: dict[str, dict[str, Any]]) -> str | None:
@@ -130,7 +136,7 @@ def find_plan(id: str, profile: str, dataset: str, data: Path | None = None) -> 
         ``sha256`` and ``date``. None without a plan, outside a repository, and for one that is not committed as it stands.
     """
     home = data or default_data()
-    path = home / "plans" / Profile(profile) / dataset / f"{id}.json"
+    path = plan_path(id, profile, dataset, data)
     if not path.is_file():
         return None
     try:

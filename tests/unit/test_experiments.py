@@ -263,7 +263,7 @@ def test_the_commit_in_a_checkout_of_another_owner(tmp_path, monkeypatch):
     monkeypatch.setattr(execution, "_PACKAGE", tmp_path / "fer_utils")
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     assert subprocess.run([*git, "status"], capture_output=True, check=False).returncode, "git itself refuses"
-    assert len(execution._commit.__wrapped__()) == 40
+    assert len(execution.find_commit.__wrapped__()) == 40
 
 
 def test_a_repository_around_the_package_is_not_its_own(tmp_path, monkeypatch):
@@ -274,9 +274,9 @@ def test_a_repository_around_the_package_is_not_its_own(tmp_path, monkeypatch):
     for words in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "theirs"]):
         subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
     monkeypatch.setattr(execution, "_PACKAGE", package)
-    assert execution._commit.__wrapped__() is None
+    assert execution.find_commit.__wrapped__() is None
     subprocess.run(["git", "-C", str(tmp_path), "add", "."], check=True)
-    assert execution._commit.__wrapped__().endswith("-dirty"), "one that holds it is"
+    assert execution.find_commit.__wrapped__().endswith("-dirty"), "one that holds it is"
 
 
 def test_work_on_other_faces_is_thrown_away(tmp_path):

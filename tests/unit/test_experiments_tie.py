@@ -126,7 +126,7 @@ def test_another_upstream_file_is_read_again(empty_registry, tmp_path):
 
 
 def test_a_role_of_the_shipped_faces_is_its_own_files(facsynth_tree):
-    assert facsynth.list_folders("basic", more=True) == ("raf/basic", "more/basic")
+    assert facsynth.list_folders("basic", more=True) == ["raf/basic", "more/basic"]
 
     def fingerprints():
         return [

@@ -24,9 +24,9 @@ def register(id, runs, **options):
 def answer(context, row, skill, wobble=0.0, role="basic", people=None):
     """Guess with a skill, which the seed moves by up to `wobble`; one image's luck is the same for all rows."""
     luck = np.random.default_rng([5, len(role)]).random(len(TRUTH))
-    moved = skill + wobble * (0.5 - np.random.default_rng([context.seed or 0, len(row)]).random())
-    guess = np.where(luck < moved, TRUTH, (TRUTH + 1) % 7)
-    return [score_predictions(row, role, TRUTH, guess, BASIC, people, series={"skill": [moved]})]
+    drawn = np.random.default_rng([context.seed or 0, len(row)]).random()
+    guess = np.where(luck < skill + wobble * (0.5 - drawn), TRUTH, (TRUTH + 1) % 7)
+    return [score_predictions(row, role, TRUTH, guess, BASIC, people, series={"drawn": [drawn]})]
 
 
 def plan_skills(setup, skills=SKILLS, wobble=0.0, seeded=False):
