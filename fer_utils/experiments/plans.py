@@ -4,13 +4,12 @@ For each comparison of a claim: the paper's difference, how wide the 95 % interv
 many seeds it would take to tell the paper's difference from the bound. The spread comes from a pilot, the results that are kept when the
 plan is made (of fewer seeds, faces or steps), or, where there are none, from what is assumed and said.
 
-A plan is written and committed before the runs. Each run keeps the checksum of the plan that lay there, so it cannot be made up later;
-how the runs came out plays no part in it.
+A plan is written and committed before the runs. Each run keeps the checksum and the date of the plan that was committed
+(:func:`~fer_utils.experiments.tie.find_plan`), so it cannot be made up later; how the runs came out plays no part in it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -23,7 +22,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..errors import DataError
 from ..files import replace_whole
 from .estimates import Estimate, LedgerReader
 from .faces import find_apex_options, find_more_options, find_roles, load_role
@@ -32,7 +30,7 @@ from .published import Claim, Comparison, load_published
 from .recipe import Profile
 from .registry import find_experiment
 
-__all__ = ["ASSUMED", "plan_experiment", "plan_path", "read_plan", "save_plan"]
+__all__ = ["ASSUMED", "plan_experiment", "plan_path", "save_plan"]
 
 #: Where no pilot says it: standard deviation of a comparison over seeds; recall of a class; correlation of two methods on a face.
 ASSUMED = {"seed deviation": 0.015, "recall": 0.7, "correlation": 0.5}
@@ -43,20 +41,6 @@ MOST_SEEDS = 100
 def plan_path(id: str, profile: str, dataset: str, data: Path | None = None) -> Path:
     """Where the plan of an experiment lies."""
     return (data or default_data()) / "plans" / Profile(profile) / dataset / f"{id}.json"
-
-
-def read_plan(id: str, profile: str, dataset: str, data: Path | None = None) -> dict[str, str] | None:
-    """Checksum and time of the plan that lies there, as a run keeps them; None without one. Raises ``DataError`` if it is damaged."""
-    path = plan_path(id, profile, dataset, data)
-    if not path.is_file():
-        return None
-    try:
-        content = path.read_bytes()
-        made = json.loads(content)["made"]
-        datetime.fromisoformat(made)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError.at(path, f"cannot be read ({type(error).__name__}: {error})", "a plan of 'ferbook plan --save'") from error
-    return {"sha256": hashlib.sha256(content).hexdigest(), "made": made}
 
 
 def plan_experiment(
