@@ -18,7 +18,7 @@ influences, which are means over seeds; and the part of it that changes from see
 
 **Interval.** ``centre +- sqrt(t_s^2 * seeds + t_u^2 * units)`` (Howe 1974): each part with Student's t of its own degrees of freedom. Two
 seeds may agree by chance; the part of the seeds is at least what both hold, so that no interval is narrower than the faces alone make it.
-Welch and Satterthwaite's is narrower with two seeds, but held the truth in only 89 of 100 simulated cases; this one held it in 95 to 99
+Welch and Satterthwaite's is narrower with two seeds, but held the truth in only 87 of 100 cases at worst; this one held it in 95 to 99
 (:mod:`fer_utils.experiments.simulated`). With two seeds, t is 12.7, and little can be said: that is a matter of two seeds.
 
 **Few faces.** A rate of 0 or 1 is no proof that it cannot vary. Four faces are added in thought to each comparison of rates, half of them
