@@ -23,6 +23,7 @@ LISTED = {  # name -> label of the miniature RAF-DB trees
     "basic": {"train_00001.jpg": 5, "train_00002.jpg": 1, "train_00003.jpg": 7, "test_0001.jpg": 4, "test_0002.jpg": 4},
     "compound": {"train_00001.jpg": 11, "train_00002.jpg": 1, "test_0001.jpg": 3},
 }
+MORE = {"basic": {"test_0003.jpg": 4, "test_0004.jpg": 1}, "compound": {"test_0002.jpg": 11}}  # of the miniature FACSynth
 SEQUENCES = {("S005", "001"): ("disgust", 3, 11), ("S010", "002"): ("surprise", 7, 14), ("S010", "004"): ("contempt", 2, 5)}  # code, apex
 UNLABELLED = ("S011", "001", 6)
 
@@ -130,11 +131,15 @@ def five_marks(seed: int) -> np.ndarray:
     return TEMPLATE_5 * 0.8 + 20 + np.random.default_rng(seed).uniform(-2, 2, (5, 2))
 
 
-def write_rafdb(root: Path, subset: str = "basic", *, zipped: bool = False, tabs: bool = True, originals: int | None = None) -> Path:
-    """A miniature RAF-DB subset; ``originals`` limits how many unaligned pictures there are."""
+def write_rafdb(
+    root: Path, subset: str = "basic", *, zipped: bool = False, tabs: bool = True, originals: int | None = None,
+    listed: dict[str, int] | None = None,
+) -> Path:
+    """A miniature RAF-DB subset; ``originals`` limits how many unaligned pictures there are, ``listed`` are other images and labels."""
     base = root / subset
     blank = "\t" if tabs else " "
-    for i, name in enumerate(LISTED[subset]):
+    listed = listed or LISTED[subset]
+    for i, name in enumerate(listed):
         stem = name.removesuffix(".jpg")
         put(base, f"Image/aligned/{stem}_aligned.jpg", image_bytes(i))
         if originals is None or i < originals:
@@ -143,12 +148,13 @@ def write_rafdb(root: Path, subset: str = "basic", *, zipped: bool = False, tabs
         put(base, f"Annotation/manual/{stem}_manu_attri.txt", f"{points}\n{i % 3}\n{(i + 1) % 3}\n{i % 5}\n")
         dense = np.random.default_rng(i).uniform(20, 110, (37, 2))
         put(base, f"Annotation/auto/{stem}_auto_attri.txt", "\n".join(f"{x:.1f}{blank}{y:.1f}" for x, y in dense) + "\n")
-    put(base, "EmoLabel/list_patition_label.txt", "".join(f"{name} {label}\n" for name, label in LISTED[subset].items()))
+    put(base, "EmoLabel/list_patition_label.txt", "".join(f"{name} {label}\n" for name, label in listed.items()))
     shares = "0.5 0.1 0.1 0.1 0.1 0.1 0"
-    put(base, f"EmoLabel/distribution_{subset}.txt", "".join(f"{name} {shares} \n" for name in LISTED[subset]))
+    put(base, f"EmoLabel/distribution_{subset}.txt", "".join(f"{name} {shares} \n" for name in listed))
     if zipped:
         for folder in ("Image/aligned", "Image/original", "Annotation/manual", "Annotation/auto"):
-            pack(base / folder)
+            if (base / folder).is_dir():
+                pack(base / folder)
     return root
 
 
@@ -203,7 +209,7 @@ def write_sums(root: Path) -> None:
 
 
 def write_facsynth(root: Path) -> Path:
-    """A miniature of the shipped faces: three sets with truth, votes, masks and checksums."""
+    """A miniature of the shipped faces: three sets with truth, votes, masks and checksums, and further test faces of two."""
     rng = np.random.default_rng(0)
     write_ckplus(root / "ckplus", zipped=True, sparse=True)
     frames = sorted(
@@ -211,11 +217,12 @@ def write_facsynth(root: Path) -> Path:
     )
     sets = {"ckplus": frames}
     for subset in ("basic", "compound"):
-        write_rafdb(root / "raf", subset, zipped=True, originals=2)
-        sets[f"raf/{subset}"] = [name.removesuffix(".jpg") for name in LISTED[subset]]
-        tasks = np.repeat(list(LISTED[subset]), 3)
-        votes = pd.DataFrame({"task": tasks, "worker": np.arange(len(tasks)) % 4, "label": rng.integers(1, 8, len(tasks))})
-        votes.astype({"worker": np.int16, "label": np.int8}).to_parquet(root / "raf" / subset / "votes.parquet")
+        for above, listed, originals in (("raf", LISTED[subset], 2), ("more", MORE[subset], 0)):
+            write_rafdb(root / above, subset, zipped=True, originals=originals, listed=listed)
+            sets[f"{above}/{subset}"] = [name.removesuffix(".jpg") for name in listed]
+            tasks = np.repeat(list(listed), 3)
+            votes = pd.DataFrame({"task": tasks, "worker": np.arange(len(tasks)) % 4, "label": rng.integers(1, 8, len(tasks))})
+            votes.astype({"worker": np.int16, "label": np.int8}).to_parquet(root / above / subset / "votes.parquet")
     for folder, stems in sets.items():
         shuffled = rng.permutation(stems)  # tables need not be in the order of the images
         truth = pd.DataFrame({"name": shuffled, "identity": [100 + stems.index(s) for s in shuffled], "au_12": rng.random(len(stems))})

@@ -216,7 +216,7 @@ def test_results_on_other_faces_are_noticed(empty_registry, tmp_path, facsynth_t
     assert run_experiment("toy/table-1", data=tmp_path) == 1
     assert len(read_ledger("toy/table-1", data=tmp_path)) > 0
     faces = Ledger("toy/table-1", "book", "facsynth", tmp_path).runs[0]["faces"]
-    assert [(f["role"], f["name"], f["count"]) for f in faces] == [("basic", "FACSynth basic", 5)]
+    assert [(f["role"], f["name"], f["count"]) for f in faces] == [("basic", "FACSynth basic", 7)]
     put(facsynth_tree, "README.md", "another miniature")
     (facsynth_tree / "ckplus/masks.npz").write_bytes((facsynth_tree / "raf/basic/masks.npz").read_bytes())
     write_sums(facsynth_tree)

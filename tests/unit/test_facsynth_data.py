@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import LISTED, put, tamper, write_sums
+from conftest import LISTED, MORE, put, tamper, write_sums
 
 from fer_utils.datasets import DataError, FaceDataset, facsynth
 from fer_utils.facsynth.sets import BASIC_COUNTS, COMPOUND_TEST, COMPOUND_TRAIN_TOTAL, LAB_COUNTS
@@ -32,6 +32,14 @@ def test_wild_sets(facsynth_tree: Path, subset: str) -> None:
     test = facsynth.load(subset, split="test")
     assert set(test.votes["task"]) == set(test.names) and test.masks is None
     assert test.truth["au_12"].tolist() == faces.test.truth["au_12"].tolist()
+
+
+@pytest.mark.parametrize("subset", ["basic", "compound"])
+def test_more_wild_faces(facsynth_tree: Path, subset: str) -> None:
+    few, faces = facsynth.load(subset, masks=True), facsynth.load(subset, masks=True, more=True)
+    assert faces.names.tolist() == [*LISTED[subset], *MORE[subset]] and len(faces.votes) == 3 * len(faces)
+    assert (faces.images[: len(few)] == few.images).all() and faces.train.names.tolist() == few.train.names.tolist()
+    assert faces.truth["name"].tolist() == faces.names.tolist() and len(faces.masks) == len(faces)
 
 
 def test_lab_set(facsynth_tree: Path) -> None:

@@ -19,7 +19,7 @@ def kept(tmp_path, monkeypatch):
     """A data folder whose faces are one file."""
     root = tmp_path / "facsynth"
     root.mkdir()
-    (root / "SHA256SUMS").write_text("first")
+    (root / "SHA256SUMS").write_text("first  ckplus/Emotion.zip\n")
     monkeypatch.setattr(report.facsynth, "find_root", lambda: root)
     return root
 
@@ -63,9 +63,15 @@ def test_kept_report(kept):
 
 def test_a_report_on_other_faces_is_refused(kept):
     report.write_report([line()])
-    (kept / "SHA256SUMS").write_text("second")
+    (kept / "SHA256SUMS").write_text("second  ckplus/Emotion.zip\n")
     with pytest.raises(DataError, match=r"facsynth\.json.*other faces"):
         report.read_report()
+
+
+def test_a_report_stays_where_faces_that_it_did_not_measure_change(kept):
+    report.write_report([line()])
+    (kept / "SHA256SUMS").write_text("first  ckplus/Emotion.zip\nother  more/basic/Image/aligned.zip\n")
+    assert report.read_report() == [line()]
 
 
 def test_no_report(kept):
