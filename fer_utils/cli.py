@@ -244,11 +244,14 @@ def plan(
         raise _fail(str(error)) from None
     if not lines:
         typer.echo(f"{id}: no claim compares what it runs on {dataset}")
-    else:
-        table = _table(*lines[0])
-        for line in lines:
+    for claim in dict.fromkeys(line["claim"] for line in lines):
+        typer.echo(claim)
+        own = [{name: text for name, text in line.items() if name != "claim"} for line in lines if line["claim"] == claim]
+        table = _table(*own[0])
+        for line in own:
             table.add_row(*line.values())
         _print(table)
+        typer.echo()
     if path is not None:
         typer.echo(f"{path}: written; commit it before 'ferbook reproduce {id}'", err=True)
 
