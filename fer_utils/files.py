@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 
@@ -32,7 +33,8 @@ def replace_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
     Path
         The temporary name, to write to. After an error the file is removed and the old one stays.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    # a name that no other thread or process draws, so that each publishes what it wrote itself
+    partial = path.with_name(f"{path.name}.{uuid4().hex[:12]}.part")
     try:
         yield partial
         if sync:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from PIL import Image
 from tqdm import tqdm
 
@@ -30,7 +31,8 @@ _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF")
 _CHUNK = 64
 #: Fewer images than this are decoded so fast that a bar and a cached copy would only be in the way.
 _MANY = 1000
-
+#: Changes whenever the same file would be decoded to other pixels: a cached copy of older code is then not taken up.
+_DECODER = 1
 
 #: Takes a decoded image and its position; returns what is kept.
 Finish = Callable[[np.ndarray, int], np.ndarray]
@@ -143,7 +145,7 @@ class _Store:
         if root is None or not named or len(self.members) < _MANY:
             return None
         files = [(os.fspath(path.resolve()), *_stamp(path)) for path in self.source.files(self.members)]
-        recipe = [self._mode, self._size, self._recipe, *self.members]
+        recipe = [_DECODER, PIL.__version__, self._mode, self._size, self._recipe, *self.members]
         state = json.dumps([files, [str(part) for part in recipe]])
         return root / f"{hashlib.sha256(state.encode(errors='surrogateescape')).hexdigest()[:24]}.npy"
 

@@ -22,6 +22,7 @@ from .. import __version__
 from ..files import cache_root, private_folder
 from .code import describe_code
 from .context import RunContext
+from .ledger import default_data
 from .recipe import Profile
 from .registry import Run, check_scores
 from .scores import describe_score
@@ -54,9 +55,13 @@ class Job:
 
     @property
     def key(self) -> str:
-        """For Dask and for the folder of the run: another for other code, so that no checkpoint of older code is taken up."""
+        """For Dask and for the folder of the run: another for other code and for another folder of results.
+
+        So no checkpoint of older code is taken up, and two copies of the book that run the same at once stay out of each other's way.
+        """
         code = describe_code(self.run.function, self.run.kept_arguments)
-        parts = [self.id, self.profile, self.dataset, self.run.key, self.root, code]
+        home = self.data or os.fspath(default_data())
+        parts = [self.id, self.profile, self.dataset, self.run.key, self.root, home, code]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
     def workdir(self) -> Path:

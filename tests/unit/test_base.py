@@ -491,6 +491,17 @@ def test_a_file_of_the_same_size_and_time_is_decoded_anew(cached: tuple[Source, 
     assert waiting(source, names).images[3, 0, 0] == 4
 
 
+@pytest.mark.parametrize("change", ["images._DECODER", "PIL.__version__"])
+def test_another_decoder_takes_up_no_cached_copy(
+    cached: tuple[Source, list[str]], monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    source, names = cached
+    _ = waiting(source, names).images
+    monkeypatch.setattr(f"fer_utils.datasets.{change}" if change.startswith("images") else change, "another")
+    _ = waiting(source, names).images
+    assert len(kept()) == 2
+
+
 def test_a_kill_while_writing_leaves_no_cached_copy(cached: tuple[Source, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     source, names = cached
 

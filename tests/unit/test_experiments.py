@@ -30,6 +30,7 @@ from fer_utils.experiments import (
     running,
     score_predictions,
 )
+from fer_utils.experiments.execution import Job
 from fer_utils.experiments.recipe import Profile
 from fer_utils.files import cache_root
 from fer_utils.labels import BASIC
@@ -451,3 +452,9 @@ def test_a_killed_client_loses_nothing(empty_registry, tmp_path):
     began = {path.stem: len(path.read_text().split()) for path in tmp_path.glob("*.began")}
     assert len(began) == 6 and all(began[f"toy-table-1-{seed}"] == 1 for seed in kept), "what was kept is not run again"
     assert not list(Path(tmp_path).rglob("*.part"))
+
+
+def test_two_folders_of_results_share_no_working_folder(tmp_path):
+    run = Run("answer", toy.answer)
+    folders = {Job("toy/table-1", "smoke", "facsynth", run, None, data).workdir() for data in (None, str(tmp_path), str(tmp_path / "b"))}
+    assert len(folders) == 3

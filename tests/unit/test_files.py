@@ -1,4 +1,6 @@
 import os
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -50,3 +52,20 @@ def test_a_private_folder_is_nobody_elses(tmp_path, monkeypatch):
     for name in ("mine", "link", "file"):
         with pytest.raises(DataError, match=rf"{name}: belongs to somebody else, or others may enter it"):
             private_folder(name)
+
+
+def test_threads_that_write_one_file_each_publish_what_they_wrote(tmp_path):
+    path, barrier = tmp_path / "a.txt", Barrier(8)
+
+    def write(letter):
+        barrier.wait()
+        with replace_whole(path) as partial:
+            for _ in range(200):
+                with partial.open("a") as file:
+                    file.write(letter)
+        return path.read_text()
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(write, "abcdefgh"))
+    assert all(len(text) == 200 and len(set(text)) == 1 for text in [*found, path.read_text()])
+    assert list(tmp_path.iterdir()) == [path]
