@@ -10,7 +10,7 @@ from .registry import Experiment, Run, Setup, find_experiment, list_experiments,
 from .running import ExperimentError, run_experiment, run_experiments, run_until_width
 from .scores import Score, score_faces, score_predictions
 from .tie import find_stale, list_differences
-from .verdicts import Verdict, compare_with_paper, format_ledger, judge_claim, judge_claims, summarise_ledger
+from .verdicts import Verdict, compare_with_paper, format_ledger, judge_claim, judge_claims, summarise_ledger, tabulate_verdicts
 from .verifying import verify_experiment
 
 __all__ = [
@@ -18,5 +18,5 @@ __all__ = [
     "RunContext", "Score", "Setup", "Verdict", "compare_with_paper", "find_checkpoint", "find_experiment", "find_roles", "find_stale",
     "format_ledger", "judge_claim", "judge_claims", "list_differences", "list_experiments", "list_ledgers", "load_published",
     "load_role", "read_ledger", "register_experiment", "run_experiment", "run_experiments", "run_until_width", "scale", "score_faces",
-    "score_predictions", "summarise_ledger", "verify_experiment",
+    "score_predictions", "summarise_ledger", "tabulate_verdicts", "verify_experiment",
 ]

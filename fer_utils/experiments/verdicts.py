@@ -33,7 +33,9 @@ from .published import Cell, Claim, Comparison, Item, load_published
 from .recipe import Profile
 from .registry import list_experiments
 
-__all__ = ["Verdict", "compare_with_paper", "format_ledger", "judge_claim", "judge_claims", "summarise_ledger"]
+__all__ = [
+    "Verdict", "compare_with_paper", "format_ledger", "judge_claim", "judge_claims", "summarise_ledger", "tabulate_verdicts",
+]
 
 REPRODUCED, CONTRADICTED, SMALLER = "reproduced", "contradicted", "smaller than printed"
 INCONCLUSIVE, NOT_ATTEMPTED = "inconclusive", "not attempted"
@@ -133,6 +135,10 @@ def _holds(comparison: Comparison, estimate: Estimate, count: int) -> bool | Non
     return True if estimate.low > bound else False if _corrected(estimate, count)[1] < bound else None
 
 
+def _count_held(comparisons: Sequence[Comparison], estimates: Sequence[Estimate]) -> int:
+    return [_holds(c, e, len(comparisons)) for c, e in zip(comparisons, estimates, strict=True)].count(True)
+
+
 def _is_smaller(comparison: Comparison, estimate: Estimate, count: int) -> bool:
     """Whether the difference is smaller than the one that the paper prints."""
     printed = _printed(comparison)
@@ -151,6 +157,13 @@ def find_word(comparisons: Sequence[Comparison], estimates: Sequence[Estimate]) 
                 word = SMALLER
             return word, deciding
     return REPRODUCED, list(range(count))
+
+
+def _find_decisive(comparisons: Sequence[Comparison], estimates: Sequence[Estimate]) -> tuple[str, int]:
+    """The word, and the position of the comparison that decided: the one furthest below, or nearest to, its bound."""
+    word, deciding = find_word(comparisons, estimates)
+    margins = {i: estimates[i].low - comparisons[i].bound / _factor(comparisons[i]) for i in deciding}
+    return word, min(margins, key=lambda i: math.inf if math.isnan(margins[i]) else margins[i])
 
 
 def judge_claim(
@@ -188,14 +201,10 @@ def judge_claim(
         return Verdict(claim, NOT_ATTEMPTED, missing[0], dataset, profile, missing=missing)
     comparisons = tuple(comparison for comparison, gap in zip(claim.comparisons, gaps, strict=True) if gap is None)
     estimates = tuple(reader.estimate(comparisons))
-    word, deciding = find_word(comparisons, estimates)
-    # the comparison that decided: the one furthest below, or nearest to, its bound
-    margins = {i: estimates[i].low - comparisons[i].bound / _factor(comparisons[i]) for i in deciding}
-    i = min(margins, key=lambda i: math.inf if math.isnan(margins[i]) else margins[i])
+    word, i = _find_decisive(comparisons, estimates)
     parts = []
     if len(comparisons) > 1:
-        held = [_holds(c, e, len(comparisons)) for c, e in zip(comparisons, estimates, strict=True)].count(True)
-        parts.append(f"{held} of {len(comparisons)} comparisons hold")
+        parts.append(f"{_count_held(comparisons, estimates)} of {len(comparisons)} comparisons hold")
     if missing:
         parts.append(f"{len(comparisons)} of {len(gaps)} comparisons could be run (missing: {'; '.join(dict.fromkeys(missing))})")
     nearest = f"{'closest' if word == REPRODUCED else 'furthest off'}: " if len(comparisons) > 1 else ""
@@ -267,7 +276,7 @@ def _format(comparison: Comparison) -> tuple[str, Callable[[float, str], str]]:
     return f" {item.unit}" if item is not None and item.unit else "", lambda number, sign: format(number, f"{sign}.3g")
 
 
-def _limit(comparison: Comparison, estimate: Estimate) -> str:
+def _limit(comparison: Comparison, estimate: Estimate, show: Callable[[float, str], str] | None = None) -> str:
     if math.isnan(estimate.seed_error):
         return "its spread over seeds is not known"
     if math.isnan(estimate.test_error):
@@ -279,12 +288,72 @@ def _limit(comparison: Comparison, estimate: Estimate) -> str:
     if estimate.repeated:
         count = [f"{estimate.units} repetitions"]
     few = [f"only {size} test face{'s' if size > 1 else ''} of {name}" for name, size in estimate.few.items()]
-    unit, show = _format(comparison)
-    seen = f"{show(estimate.detectable, '')}{unit} would have been seen"
+    unit, default = _format(comparison)
+    seen = f"{(show or default)(estimate.detectable, '')}{unit} would have been seen"
     return f"limited by the {estimate.limit} ({', '.join(seeds + count + few)}); {seen}"
 
 
 # -- tables ---------------------------------------------------------------------------------------------------------------
+
+
+def tabulate_verdicts(
+    claims: Sequence[Claim | str], profile: str = "book", dataset: str = "facsynth", data: Path | None = None
+) -> pd.DataFrame:
+    """The verdicts on some claims as words, to show: one line a claim, with the comparison that decided.
+
+    Parameters
+    ----------
+    claims : sequence of Claim or str
+        As of :func:`judge_claim`.
+    profile, dataset, data
+        As of :func:`judge_claim`.
+
+    Returns
+    -------
+    DataFrame of str
+        Numbered from 1: ``claim``; ``decided by``, the comparison and how many of the claim's hold; ``paper``, the paper's own difference;
+        ``ours``, with the interval that decided (of 95 %, or of 1 - 0.05 / m where m comparisons did not reproduce the claim), digits as
+        many as it bears; ``verdict``, the word and its marks; ``limited by``, with the smallest difference that would have been seen, or
+        the reason of *not attempted*. *Mean recall* is the papers' mean diagonal.
+
+    Raises
+    ------
+    ValueError, DataError
+        As of :func:`judge_claim`.
+    """
+    reader = LedgerReader(profile, dataset, data)
+    verdicts = [judge_claim(claim, reader=reader) for claim in claims]
+    table = pd.DataFrame([_tell(verdict) for verdict in verdicts], index=pd.RangeIndex(1, len(verdicts) + 1), dtype=object)
+    return table.replace("mean diagonal", "mean recall", regex=True)
+
+
+def _tell(verdict: Verdict) -> dict[str, str]:
+    """A line of :func:`tabulate_verdicts`."""
+    line = {"claim": verdict.claim.text, "decided by": "", "paper": "", "ours": "", "verdict": verdict.label, "limited by": verdict.reason}
+    if not verdict.comparisons:
+        return line
+    count = len(verdict.comparisons)
+    word, i = _find_decisive(verdict.comparisons, verdict.estimates)
+    comparison, estimate = verdict.comparisons[i], verdict.estimates[i]
+    factor, (unit, _) = _factor(comparison), _format(comparison)
+    low, high = _corrected(estimate, 1 if word == REPRODUCED else count)
+    # two digits of the interval's width
+    width = (high - low) * factor
+    digits = max(0, 1 - math.floor(math.log10(width))) if width > 0 else 1
+
+    def show(number: float, sign: str = "") -> str:
+        return f"{round(number * factor, digits) + 0.0:{sign}.{digits}f}"
+
+    parts = [str(comparison)]
+    parts += [f"{_count_held(verdict.comparisons, verdict.estimates)} of {count} hold"] if count > 1 else []
+    parts += [f"{len(verdict.missing)} more could not be run"] if verdict.missing else []
+    printed = _printed(comparison)
+    interval = "" if math.isnan(width) else f" ({show(low)} to {show(high)})"
+    return line | {
+        "decided by": "; ".join(parts), "paper": "none" if printed is None else show(printed / factor, "+") + unit,
+        "ours": show(estimate.value, "+") + interval + unit,
+        "limited by": _limit(comparison, estimate, show).removeprefix("limited by the "),
+    }
 
 
 def summarise_ledger(

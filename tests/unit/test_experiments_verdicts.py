@@ -21,6 +21,7 @@ from fer_utils.experiments import (
     run_experiment,
     score_predictions,
     summarise_ledger,
+    tabulate_verdicts,
     verdicts,
 )
 from fer_utils.experiments.estimates import Measured, combine_cells
@@ -235,6 +236,30 @@ def test_other_numbers_are_compared_too(run, tmp_path):
 def tick(context):
     times = {"DLP-CNN": 40.0 + 20 * context.seed, "center loss": 30.1 + 19.9 * context.seed}
     return [Score(row, "", {"step time": time}) for row, time in times.items()]
+
+
+def test_verdicts_as_a_table(run, tmp_path):
+    """The line is that of the comparison that decided, with the interval that decided."""
+    run(skills(gabor=0.7, hog=0.9))
+    claims = ["dlp-cnn/descriptor-order", load_published("dlp-cnn").claim("dlp-cnn/lab-easier"), "dlp-cnn/accuracy-flatters"]
+    table = tabulate_verdicts(claims, dataset="muxspace", data=tmp_path)
+    assert table.columns.tolist() == ["claim", "decided by", "paper", "ours", "verdict", "limited by"] and table.index.tolist() == [1, 2, 3]
+    verdict, line = judge(tmp_path), table.loc[1]
+    low, high = (100 * end for end in verdict.estimates[0].interval(1 - 0.05 / 3))
+    assert line["claim"] == verdict.claim.text and line["verdict"] == "contradicted"
+    assert line["decided by"] == "mSVM Gabor > mSVM HOG (mean recall, basic); 2 of 3 hold" and line["paper"] == "+6.7 points"
+    assert line["ours"] == f"{100 * verdict.estimates[0].value:+.1f} ({low:.1f} to {high:.1f}) points" and high < 0
+    assert line["limited by"].startswith("test set (420 test faces); ") and line["limited by"].endswith(" points would have been seen")
+    assert table.loc[2, ["decided by", "paper", "ours"]].tolist() == [""] * 3
+    assert table.loc[2, ["verdict", "limited by"]].tolist() == ["not attempted", "muxspace has no lab faces"]
+    assert "mean recall is lower than the accuracy" in table.loc[3, "claim"]
+
+
+def test_a_table_of_what_is_not_in_percent(run, tmp_path):
+    run(lambda setup: [Run("timing", tick, {}, seed) for seed in setup.seeds], "dlp-cnn/section-5-c")
+    line = tabulate_verdicts(["dlp-cnn/locality-costs-time"], dataset="muxspace", data=tmp_path).loc[1]
+    assert line["ours"].startswith("+10.00 (9.") and line["paper"].startswith("+142.29")
+    assert line["limited by"].startswith("seeds (3 seeds)")
 
 
 # -- the numbers behind the words -----------------------------------------------------------------------------------------
