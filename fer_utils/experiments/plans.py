@@ -165,19 +165,22 @@ def _expect(comparison: Comparison, reader: LedgerReader, counts: dict[str, int]
     if found is not None and found.known and (found.seeds > 1 or not drawn):
         scale = found.count / smallest if found.count and smallest else 1.0
         variance, df = found.test_part
-        spread = sum(part for part, _ in found.seed_parts) * max(found.seeds, 1)
-        return replace(found, seed_parts=((spread, math.inf),) if drawn else (), test_part=(variance * scale, df)), "pilot"
+        whole, both = (part * max(found.seeds, 1) for part in (sum(part for part, _ in found.seed_parts), found.both))
+        # of the spread over seeds, their luck with single faces shrinks with more faces, the rest does not
+        spread = max(whole - both, 0.0) + both * scale
+        seed_parts = ((spread, math.inf),) if drawn else ()
+        return replace(found, seed_parts=seed_parts, test_part=(variance * scale, df), both=both * scale), "pilot"
     p, rho = ASSUMED["recall"], ASSUMED["correlation"]
     # of a mean over seven classes of which the rarest has a fortieth of the faces, about twice what equal classes have
     variance = len(comparison.terms) * (1 - rho if len(comparison.terms) > 1 else 1) * p * (1 - p) * 2 / max(smallest, 1)
     seeds = ((ASSUMED["seed deviation"] ** 2, math.inf),) if drawn else ()
-    return Estimate(0.0, 0.0, seeds, (variance, math.inf), 1 if drawn else 0, smallest), "assumed"
+    return Estimate(0.0, 0.0, seeds, (variance, math.inf), seeds=1 if drawn else 0, count=smallest), "assumed"
 
 
 def _half_width(estimate: Estimate, seeds: int) -> float:
     """Of the 95 % interval with so many seeds; ``estimate`` holds the variance of one."""
     parts = tuple((variance / seeds, seeds - 1.0) for variance, _ in estimate.seed_parts) if seeds > 1 else estimate.seed_parts
-    low, high = replace(estimate, value=0.0, centre=0.0, seed_parts=parts, rate=False).interval()
+    low, high = replace(estimate, value=0.0, centre=0.0, seed_parts=parts, both=estimate.both / max(seeds, 1), rate=False).interval()
     return (high - low) / 2 if seeds != 1 else math.nan
 
 

@@ -10,6 +10,7 @@ from fer_utils.experiments import LedgerReader, Score
 from fer_utils.experiments.estimates import combine_cells
 from fer_utils.experiments.ledger import Ledger
 from fer_utils.experiments.published import Cell, Comparison
+from fer_utils.experiments.registry import make_key
 from fer_utils.experiments.scores import describe_score
 from fer_utils.experiments.simulated import World, draw_runs, simulate_claims, simulate_coverage
 from fer_utils.labels import BASIC
@@ -74,7 +75,11 @@ def test_runs_by_way_of_a_ledger_are_the_same(tmp_path):
     for i, found in enumerate(runs):
         for m in found:
             score = Score(str(i), "basic", {"mean diagonal": m.value}, BASIC, m.truth, m.guess, m.units)
-            ledger.add({"key": m.run, "name": str(i), "seed": m.seed, "outcomes": [describe_score(score)], "faces": []})
+            ledger.add({
+                "key": make_key(str(i), m.seed, {}, "toy:draw"), "name": str(i), "seed": m.seed, "function": "toy:draw", "arguments": {},
+                "outcomes": [describe_score(score)], "faces": [], "tie": {"code": {"toy": "0" * 12}, "files": []}, "commit": None,
+                "versions": {}, "hardware": {}, "wall_s": 0.0, "peak_mb": 0.0, "date": "2026-01-01T00:00:00+00:00", "plan": None,
+            })
     reader = LedgerReader("book", "facsynth", tmp_path)
     reader._ledgers["toy/table-1"] = ledger
     first, second = (Cell("toy/table-1", str(i), "basic", "mean diagonal") for i in range(2))

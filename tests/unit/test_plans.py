@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fer_utils.cli import app
-from fer_utils.experiments import plans
+from fer_utils.experiments import LedgerReader, load_published, plans
 from fer_utils.experiments.plans import plan_experiment, plan_path, save_plan
 
 
@@ -52,6 +52,22 @@ def test_the_seeds_that_are_needed_are_enough_and_one_less_is_not() -> None:
         enough, less = (plan.set_index("comparison")["half_width"][line.comparison] for plan in plans_of)
         assert enough < abs(line.paper) <= less
         break
+
+
+def test_a_plan_of_what_the_pilot_had_says_what_the_pilot_found(counted: dict[str, int]) -> None:
+    """With the pilot's own seeds and faces, the expected interval is as wide as the one that was measured; or wider, where few seeds
+    agree better than their luck with single faces lets them expect."""
+    claims = [claim for claim in load_published("dlp-cnn").claims if claim.id in ("dlp-cnn/dlp-order", "dlp-cnn/dlp-order-lda")]
+    comparisons = [comparison for claim in claims for comparison in claim.comparisons]
+    found = LedgerReader("book", "facsynth").estimate(comparisons)
+    counted |= {"basic": found[0].count}
+    table = plan_experiment("dlp-cnn/table-6", seeds=found[0].seeds).set_index("comparison")
+    as_wide = []
+    for comparison, estimate in zip(comparisons, found, strict=True):
+        ratio = table["half_width"][str(comparison)] / (100 * (estimate.high - estimate.low) / 2)
+        as_wide.append(estimate.seed_parts[0][0] >= estimate.both)
+        assert ratio == pytest.approx(1, rel=0.02) if as_wide[-1] else ratio > 0.98
+    assert any(as_wide)
 
 
 def test_without_a_pilot_the_spread_is_assumed(tmp_path: Path) -> None:
