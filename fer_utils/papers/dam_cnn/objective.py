@@ -1,7 +1,7 @@
 """What the two stages of DAM-CNN make small (Xie, Hu & Wu 2019, eq. 3 to 5 and 8 to 11), and which parameters each update moves.
 
-Algorithm 1, settled
---------------------
+How Algorithm 1 is settled:
+
 Step one (lines 1 to 3). Line 2 names the mask's kernel and bias alone, but sections 3.1 to 3.3.2 fine-tune the trunk with it, and 4.4.3
 says so again: trunk, SERD and last layers all move, by eq. 4, at one rate. (The rate is ``alpha_S`` there and ``alpha_a`` in 4.1.2.)
 
