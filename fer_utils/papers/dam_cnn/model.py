@@ -54,7 +54,7 @@ class Serd(nn.Module):
 
     "Randomly initialised" is all that the paper says of the start, and it matters. Where the mask is not positive the ReLU hands no
     gradient of the cross-entropy back, and the regulariser pulls towards 0 and not beyond. Of a kernel drawn around 0, one start in two
-    begins with most places closed, some with all; those can open only by what other places and faces do to the kernel, or never. Here
+    begins with most places closed, some with all; those open only by what other places and faces do to the kernel, or by chance. Here
     kernels are drawn small around 0 and the bias is 1: the mask begins at about 0.76 everywhere, where tanh is not yet flat.
 
     Parameters

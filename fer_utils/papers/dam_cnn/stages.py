@@ -16,6 +16,7 @@ from torch import nn
 
 from ...augment import center_crop
 from ...datasets.base import FaceDataset
+from ...experiments.faces import limit_per_class
 from ...files import data_root
 from ...models import FaceNetwork, build_model, load_face_network
 from ...models.face_network import STAGES
@@ -183,13 +184,13 @@ def train_first(
     """
     gammas = [gamma if counts else 0.0 for gamma, counts in zip((recipe.gamma_1, recipe.gamma_2), parts, strict=True)]
     settings = FitSettings(
-        steps=recipe.steps, batch_size=recipe.batch_size, optimizer=recipe.optimizer, learning_rate=recipe.learning_rate,
-        milestones=tuple(round(share * recipe.steps) for share in recipe.milestones), weight_decay=recipe.weight_decay,
-        last_weight_decay=recipe.weight_decay, precision=recipe.precision, seed=seed,
+        steps=recipe.steps, batch_size=recipe.batch_size, optimizer="adam", learning_rate=recipe.learning_rate,
+        momentum=recipe.momentum, milestones=tuple(round(share * recipe.steps) for share in recipe.milestones), gamma=recipe.gamma,
+        weight_decay=0.0, last_weight_decay=0.0, precision=recipe.precision, seed=seed,
     )
     history = fit(
         _part_for(network, recipe), prepare_faces(train, recipe, mirrored=recipe.mirrored), settings,
-        objective=CrossEntropy() if network.serd is None else CrossEntropyWithMask(*gammas),
+        objective=CrossEntropy() if network.serd is None else CrossEntropyWithMask(*gammas, recipe.averaged),
         sampler=Balanced() if recipe.balanced else Shuffled(), augment=crop_and_flip if recipe.mirrored else _cut_middle,
         checkpoint=checkpoint, progress=progress,
     )
@@ -273,6 +274,7 @@ def train_both(train: FaceDataset, profile: str, paths: int, seed: int, folder: 
         For the checkpoints: a killed training goes on from there.
     """
     first, second = StageOne().at(profile), StageTwo().at(profile)
+    train = limit_per_class(train, first.images)
     network = build_serd_network(first, len(train.classes), seed)
     histories = [train_first(network, train, first, seed, folder / "first.safetensors")]
     whole, history = train_second(network, train, first, second, paths, seed, folder / "second.safetensors")

@@ -50,8 +50,11 @@ def test_the_regulariser_is_equation_3():
     outputs, labels = {"scores": torch.randn(3, 7, dtype=torch.float64), "mask": masks}, torch.tensor([0, 1, 6])
     softmax = float(cross_entropy(outputs["scores"], labels))
     for gamma_1, gamma_2 in (GAMMAS, (GAMMAS[0], 0.0), (0.0, GAMMAS[1]), (0.0, 0.0)):
-        parts = CrossEntropyWithMask(gamma_1, gamma_2)(outputs, {"labels": labels})
+        parts = CrossEntropyWithMask(gamma_1, gamma_2, averaged=False)(outputs, {"labels": labels})
         assert float(parts["loss"]) == pytest.approx(softmax + float(regularise(masks, gamma_1, gamma_2)))
+        means = gamma_1 * masks.abs().mean((1, 2, 3)).square().mean() + gamma_2 * (1 - masks.square()).square().mean()
+        averaged = CrossEntropyWithMask(gamma_1, gamma_2, averaged=True)(outputs, {"labels": labels})
+        assert float(averaged["loss"]) == pytest.approx(softmax + float(means))
         assert set(parts) == {"loss", "cross-entropy", "size", "emptiness"}
 
 
@@ -99,6 +102,21 @@ def test_how_many_places_which_coefficients_would_open(places):
         assert bool((all_values < 49 * gamma_2).any()) is better
 
 
+def test_means_over_places_open_a_fifteenth_of_them():
+    """Of masks with one value in some places and 0 elsewhere: at a minimum all open places weigh the same, as m (1 - m^2) has to be one
+    number for all, and of its two roots the smaller is a maximum along its own place."""
+    values = torch.linspace(0, 1, 201, dtype=torch.float64)
+    least = []
+    for places in range(50):
+        masks = (values[:, None] * (torch.arange(49) < places)).view(-1, 1, 7, 7)
+        found = [regularise(mask[None], GAMMAS[0] / 49**2, GAMMAS[1] / 49) for mask in masks]
+        least.append((float(torch.stack(found).min()), float(values[torch.stack(found).argmin()])))
+    best = min(range(50), key=lambda places: least[places])
+    assert best == 3 == round(49 * GAMMAS[1] / GAMMAS[0] * 2 / 3)
+    assert least[3][1] == pytest.approx((2 / 3) ** 0.5, abs=0.03) and least[3][0] < least[0][0] == pytest.approx(GAMMAS[1])
+    assert all(value < GAMMAS[1] for value, _ in least[1:10]) and least[10][1] == 0, "up to a fifth may be open at all"
+
+
 def test_a_smaller_mask_before_larger_weights_is_the_same_network():
     """Nothing in eq. 4 sets the mask's size: its loss falls all the way down to no mask, at the same scores."""
     maps, head, labels = torch.rand(8, 5, 7, 7, dtype=torch.float64), nn.Linear(5 * 49, 7).double(), torch.arange(8) % 7
@@ -106,7 +124,7 @@ def test_a_smaller_mask_before_larger_weights_is_the_same_network():
     with torch.no_grad():
         for _ in range(5):
             scores.append(head((mask * maps).relu().flatten(1)))
-            losses.append(float(CrossEntropyWithMask(*GAMMAS)({"scores": scores[-1], "mask": mask}, {"labels": labels})["loss"]))
+            losses.append(float(CrossEntropyWithMask(*GAMMAS, False)({"scores": scores[-1], "mask": mask}, {"labels": labels})["loss"]))
             mask, head.weight.data = mask / 2, head.weight.data * 2
     assert losses == sorted(losses, reverse=True) and len(set(losses)) == 5
     for other in scores[1:]:
@@ -260,9 +278,9 @@ def test_the_papers_values():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: CrossEntropyWithMask(-1, 0), r"gamma_1 and gamma_2 must be finite and not below 0, got -1 and 0"),
-        (lambda: CrossEntropyWithMask(0, float("nan")), r"must be finite"),
-        (lambda: CrossEntropyWithMask(*GAMMAS)({"scores": torch.zeros(1, 2)}, {}), r"needs the output mask, of a network with SERD, got s"),
+        (lambda: CrossEntropyWithMask(-1, 0, True), r"gamma_1 and gamma_2 must be finite and not below 0, got -1 and 0"),
+        (lambda: CrossEntropyWithMask(0, float("nan"), True), r"must be finite"),
+        (lambda: CrossEntropyWithMask(*GAMMAS, True)({"scores": torch.zeros(1, 2)}, {}), r"needs the output mask, of a network wi"),
         (lambda: CrossEntropyWithReconstruction(np.zeros((1, 1, 1, 1)), Itself(1), torch.ones(1, 1, 1), -1), r"weight must be finite and"),
         (
             lambda: CrossEntropyWithReconstruction(np.zeros((4, 1, 1, 1)), Itself(3), torch.ones(1, 1, 1), 20)(

@@ -120,6 +120,7 @@ def test_each_part_of_the_regulariser_can_be_left_out(tmp_path):
     for parts in ((True, True), (True, False), (False, True), (False, False)):
         network = build_serd_network(FIRST, 7, seed=1)
         history = train_first(network, make_faces(), FIRST, 0, tmp_path / f"{parts}.safetensors", parts=parts)
+        assert history.parts["size"][0] < 1  # means over places
         gammas = [gamma * counts for gamma, counts in zip((FIRST.gamma_1, FIRST.gamma_2), parts, strict=True)]
         expected = history.parts["cross-entropy"] + gammas[0] * history.parts["size"] + gammas[1] * history.parts["emptiness"]
         np.testing.assert_allclose(history.losses, expected, rtol=1e-5)
