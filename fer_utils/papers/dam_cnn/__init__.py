@@ -1,0 +1,1 @@
+"""Xie, Hu & Wu 2019: DAM-CNN."""
