@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torchvision.transforms.functional as reference
-from torchvision.transforms import TenCrop
+from torchvision.transforms import InterpolationMode, TenCrop
 
 from fer_utils import augment
 
@@ -73,10 +73,34 @@ def test_center_and_ten_crop_are_torchvisions(shape: tuple[int, ...], size: int 
     torch.testing.assert_close(average, ten.float().flatten(1).mean(1))
 
 
-DRAWS = [lambda x, g: augment.random_crop(x, 12, g), lambda x, g: augment.random_flip(x, generator=g)]
+def test_jaffe_becomes_1065() -> None:
+    images = pictures((213, 16, 16), torch.float32)
+    many = augment.augment_jaffe(images, seeded())
+    assert many.shape == (1065, 16, 16)
+    original, mirror, left, right, noisy = many.unflatten(0, (213, 5)).unbind(1)
+    assert torch.equal(original, images) and torch.equal(mirror, images.flip(-1))
+    for turned, angle in ((left, 5), (right, -5)):
+        torch.testing.assert_close(turned, torch.stack([reference.rotate(i[None], angle, InterpolationMode.BILINEAR)[0] for i in images]))
+    assert torch.equal(noisy, augment.add_noise(images, 0.01, seeded()))
 
 
-@pytest.mark.parametrize("draw", DRAWS, ids=["crop", "flip"])
+def test_noise_has_its_variance_and_stays_in_range() -> None:
+    grey = torch.full((50, 40, 40), 0.5)
+    noise = augment.add_noise(grey, 0.01, seeded()) - grey
+    assert abs(noise.mean()) < 0.002 and noise.var().item() == pytest.approx(0.01, rel=0.03)
+    assert not torch.equal(noise[0], noise[1])
+    coded = augment.add_noise(torch.full((50, 40, 40), 128, dtype=torch.uint8), 0.01, seeded())
+    assert coded.dtype == torch.uint8 and (coded.float() / 255).var().item() == pytest.approx(0.01, rel=0.03)
+    edge = augment.add_noise(pictures((20, 20, 20), torch.float32), 0.5, seeded())
+    assert edge.min() == 0 and edge.max() == 1
+    ends = augment.add_noise(torch.tensor([0, 255], dtype=torch.uint8).repeat(1000, 1, 1), 0.01, seeded())
+    assert ends[..., 0].max() < 140 and ends[..., 1].min() > 115, "clipped, not wrapped round"
+
+
+DRAWS = [lambda x, g: augment.random_crop(x, 12, g), lambda x, g: augment.random_flip(x, generator=g), augment.augment_jaffe]
+
+
+@pytest.mark.parametrize("draw", DRAWS, ids=["crop", "flip", "jaffe"])
 def test_a_seed_repeats_and_the_input_stays(draw: Callable[[torch.Tensor, torch.Generator], torch.Tensor]) -> None:
     images = pictures((64, 20, 20))
     before = images.clone()
