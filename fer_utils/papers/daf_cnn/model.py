@@ -14,7 +14,7 @@ from ...training.sampling import derive_seed
 from .augment import CropAndFlip
 from .backend import PACKAGE, keras
 
-__all__ = ["ChannelAttention", "SpatialAttention", "attend", "build_daf_cnn"]
+__all__ = ["ChannelAttention", "SpatialAttention", "attend", "build_daf_cnn", "copy_layers"]
 
 layers, ops = keras.layers, keras.ops
 #: PyTorch's, so that the same network there gives the same scores; the paper names none.
@@ -221,6 +221,25 @@ def build_daf_cnn(
     scores = layers.Dense(num_classes, kernel_initializer=_glorot(derive_seed(seed, 8)), name="scores")(found)
     outputs = {"embedding": embedding, "scores": scores, "softmax": layers.Softmax(name="softmax")(scores)}
     return keras.Model(images, outputs, name="daf_cnn")
+
+
+def copy_layers(source: Any, target: Any, leave: Sequence[str] = ("scores",)) -> None:
+    """Give a network the weights of another, layer by layer; those left keep their own, such as the softmax of a second stage (4.3.2).
+
+    Raises
+    ------
+    ValueError
+        Naming the layer that the source has not, or in another shape.
+    """
+    known = {layer.name: layer for layer in source.layers}
+    for layer in target.layers:
+        if layer.name in leave or not layer.weights:
+            continue
+        own = [tuple(weight.shape) for weight in layer.weights]
+        found = [tuple(weight.shape) for weight in known[layer.name].weights] if layer.name in known else None
+        if found != own:
+            raise ValueError(f"the layer {layer.name!r} has weights of {own}, the source's are {found or 'missing'}")
+        layer.set_weights(known[layer.name].get_weights())
 
 
 #: Keras' seeds are below.

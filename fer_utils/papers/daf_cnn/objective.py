@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from .backend import PACKAGE, keras
 
-__all__ = ["JointSupervision", "TripletCenterLoss", "make_objective", "score_by_centres"]
+__all__ = ["JointSupervision", "TripletCenterLoss", "make_objective"]
 
 ops = keras.ops
 
@@ -83,22 +81,26 @@ class TripletCenterLoss(keras.layers.Layer):
         ValueError
             If the shapes do not fit. Values of labels are not looked at, as a compiled step cannot.
         """
-        if len(embeddings.shape) != 2 or embeddings.shape[1] != self.embedding_size:
-            raise ValueError(f"embeddings must be [B, {self.embedding_size}], as the centres are, got {list(embeddings.shape)}")
         if len(labels.shape) != 1:
             raise ValueError(f"labels must be [B], one integer an embedding, got {list(labels.shape)}")
-        centres = ops.convert_to_tensor(self.centres) + 0.0  # a copy: the graph may keep what is assigned below
+        distances = self.measure(embeddings)
         own = ops.cast(ops.one_hot(labels, self.num_classes), "bool")  # [B, K]
-        distances = ops.sum(ops.square(embeddings[:, None] - centres[None]), 2) / 2  # [B, K]
-        nearest = ops.argmin(ops.stop_gradient(ops.where(own, np.inf, distances)), 1)  # [B], of another class
+        nearest = ops.argmin(ops.stop_gradient(ops.where(own, float("inf"), distances)), 1)  # [B], of another class
         disturbed = ops.cast(ops.one_hot(nearest, self.num_classes), "bool")
         hinges = ops.relu(_take(distances, own) + self.margin - _take(distances, disturbed))  # [B]
         if training:
             active = ops.stop_gradient(hinges)[:, None] > 0
-            fixed = ops.stop_gradient(embeddings)
+            fixed, centres = ops.stop_gradient(embeddings), ops.convert_to_tensor(self.centres)
             step = _pull(fixed, own & active, centres) - _pull(fixed, disturbed & active, centres)
             self.centres.assign(centres + self.alpha * (step if self.centre_rule == "printed" else -step))
         return ops.sum(hinges) if self.reduction == "sum" else ops.mean(hinges)
+
+    def measure(self, embeddings: Any) -> Any:
+        """Half the squared distances ``[B, K]`` of embeddings ``[B, D]`` from the centres. Raises ``ValueError`` for another size."""
+        if len(embeddings.shape) != 2 or embeddings.shape[1] != self.embedding_size:
+            raise ValueError(f"embeddings must be [B, {self.embedding_size}], as the centres are, got {list(embeddings.shape)}")
+        centres = ops.convert_to_tensor(self.centres) + 0.0  # a copy: the graph may keep it while the centres move
+        return ops.sum(ops.square(embeddings[:, None] - centres[None]), 2) / 2
 
     def get_config(self) -> dict[str, Any]:
         """The arguments."""
@@ -134,7 +136,8 @@ class JointSupervision(keras.Model):
     weight : float
         Lambda.
     softmax_weight : float
-        0 for 4.3.2's second stage, which replaces the softmax loss.
+        0 for 4.3.2's second stage, which replaces the softmax loss. Nothing then trains the network's own scores, so minus half the squared
+        distances from the centres take their place.
 
     Examples
     --------
@@ -147,7 +150,8 @@ class JointSupervision(keras.Model):
         self, network: Any, metric_loss: TripletCenterLoss | None = None, weight: float = 0.0, softmax_weight: float = 1.0, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        missing = [name for name in ("embedding", "scores") if not isinstance(network.output, dict) or name not in network.output]
+        outputs = getattr(network, "output", None)
+        missing = [name for name in ("embedding", "scores") if not isinstance(outputs, dict) or name not in outputs]
         if missing:
             raise ValueError(f"the network gives no {missing[0]!r}; expected a dict with 'embedding' and 'scores', as build_daf_cnn gives")
         if weight < 0 or softmax_weight < 0 or (softmax_weight == 0 and (metric_loss is None or weight == 0)):
@@ -161,8 +165,12 @@ class JointSupervision(keras.Model):
         self.built = True
 
     def call(self, images: Any, training: bool = False) -> dict[str, Any]:
-        """What the network gives."""
-        return self.network(images, training=training)
+        """``embedding``, ``scores`` and ``softmax`` of images, the latter two by the nearest centre where the softmax is not trained."""
+        found = self.network(images, training=training)
+        if self.softmax_weight == 0:
+            scores = -self.metric_loss.measure(found["embedding"])
+            found = {"embedding": found["embedding"], "scores": scores, "softmax": ops.softmax(scores)}
+        return found
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True) -> Any:
         """Eq. 13 of a batch; ``sample_weight`` is refused, as the centres have no use for it."""
@@ -171,12 +179,12 @@ class JointSupervision(keras.Model):
         labels = ops.reshape(ops.cast(y, "int32"), (-1,))
         cross = ops.mean(keras.losses.sparse_categorical_crossentropy(labels, y_pred["scores"], from_logits=True))
         self.softmax_tracker.update_state(cross)
-        total = self.softmax_weight * cross
+        parts = [self.softmax_weight * cross] if self.softmax_weight else []
         if self.metric_loss is not None:
             distant = self.metric_loss(y_pred["embedding"], labels, training=training)
             self.metric_tracker.update_state(distant)
-            total = total + self.weight * distant
-        return total
+            parts.append(self.weight * distant)
+        return sum(parts)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """What was compiled, of ``scores``."""
@@ -213,14 +221,3 @@ def make_objective(network: Any, recipe: Any, *, metric: bool = True, seed: int 
         alpha=recipe.centre_rate, reduction=recipe.reduction_of_loss, init_std=recipe.centre_std, seed=seed, name="triplet_center_loss",
     )
     return JointSupervision(network, loss, recipe.weight, getattr(recipe, "softmax_weight", 1.0))
-
-
-def score_by_centres(embeddings: Any, centres: Any) -> np.ndarray:
-    """Scores float ``[N, K]`` of embeddings ``[N, D]``, minus half the squared distance to each of the centres ``[K, D]``.
-
-    A network that is trained by the triplet-centre loss alone (Zhou et al., 4.3.2) has no trained scores of its own.
-    """
-    embeddings, centres = np.asarray(embeddings), np.asarray(centres)
-    if embeddings.ndim != 2 or centres.ndim != 2 or embeddings.shape[1] != centres.shape[1]:
-        raise ValueError(f"expected embeddings [N, D] and centres [K, D], got {list(embeddings.shape)} and {list(centres.shape)}")
-    return -np.square(embeddings[:, None] - centres[None]).sum(2) / 2

@@ -8,7 +8,12 @@ from typing import Any, ClassVar
 
 from ...experiments.recipe import Profile, Recipe, scale
 
-__all__ = ["DAFCNN", "DAFCNNSmallSet"]
+__all__ = ["DAFCNN", "VARIANTS", "DAFCNNSmallSet"]
+
+#: Rows of Table 1: with attention, and with the triplet-centre loss?
+VARIANTS: Mapping[str, tuple[bool, bool]] = {
+    "DAF-CNN_NOatt&tcl": (False, False), "DAF-CNN_NOatt": (False, True), "DAF-CNN_NOtcl": (True, False), "DAF-CNN": (True, True),
+}
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class DAFCNN(Recipe):
     channels: tuple[int, ...] = (64, 128, 256, 512, 512)  # not said; VGG's
     width: float = scale(1.0)  # factor of the channels and of the first dense layer
     pools: int = scale(4)  # behind the first so many blocks; not said, five would leave 3x3 under a kernel of 7x7
-    attention: str | None = "cascaded"  # 3.2.3; "parallel" or None for the rows that go without
+    attention: str | None = "cascaded"  # 3.2.3; "parallel", or None for the rows that go without
     reduction: int = 8  # r, 4.2
     net_output: str = "linear"  # of FC_2; 3.2.1 calls Net a sigmoid, beside that of eq. 1
     kernel_size: int = 7  # of eq. 3, 4.2
