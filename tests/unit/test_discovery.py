@@ -14,8 +14,8 @@ from fer_utils.experiments import find_checkpoint, judge_claims, list_experiment
 from fer_utils.models import build_model, list_models
 from fer_utils.models import registry as model_registry
 
-#: The book's own.
-PAPERS = list_papers()
+#: The book's own papers.
+OWN = list_papers()
 FILES = {
     "__init__.py": "",
     "recipe.py": """
@@ -101,7 +101,7 @@ def paper(tmp_path, monkeypatch):
 
 
 def test_a_new_paper_is_one_folder(paper, tmp_path, facsynth_tree):
-    assert list_papers() == tuple(sorted((*PAPERS, "toy-net")))
+    assert list_papers() == tuple(sorted([*OWN, "toy-net"]))
     assert "toy_net" in list_models() and build_model("toy_net", width=5).embedding_size == 5
     assert [e.id for e in list_experiments() if e.id.startswith("toy-net/")] == ["toy-net/table-1", "toy-net/table-2"]
     assert load_published("toy-net").item("table-1").rows == {"toy": (50,)}
@@ -125,7 +125,7 @@ def test_what_needs_an_extra_is_left_alone_until_it_is_asked_for(paper):
 def test_leftovers_of_another_branch_are_no_paper(paper):
     shutil.rmtree(paper)
     (paper / "__pycache__").mkdir(parents=True)
-    assert list_papers() == PAPERS
+    assert list_papers() == OWN
 
 
 def change(name, old, new):

@@ -40,6 +40,16 @@ def test_it_learns_and_ends_with_the_best_weights(toy, row):
     assert found.plateau.rates == pytest.approx([0.005] * 6)
 
 
+def test_the_smoke_profile_runs(toy):
+    recipe = DAFCNN().at("smoke")
+    model = make_objective(build_network(recipe), recipe)
+    found = train(model, toy.faces(42), toy.faces(14, seed=1), recipe)
+    assert len(found.logs) == 2
+    measured = {"loss", "softmax_loss", "tc_loss", "accuracy"}
+    assert set(found.logs[0]) == {*measured, *(f"val_{name}" for name in measured)}
+    assert all(np.isfinite(list(log.values())).all() for log in found.logs)
+
+
 def test_the_second_stage(toy):
     """Another set of classes: all but the softmax is taken over; with the triplet-centre loss alone the centres tell classes apart."""
     model, _ = make(toy)
