@@ -10,7 +10,7 @@ from fer_utils.discovery import list_papers
 from fer_utils.experiments import list_experiments, load_published
 from fer_utils.models import list_models
 from fer_utils.papers.daf_cnn import recipe
-assert "daf-cnn" in list_papers() and load_published("daf-cnn").claims and recipe.DAFCNN().at("book").width == 0.25
+assert "daf-cnn" in list_papers() and load_published("daf-cnn").claims and recipe.DAFCNN().at("book").width < 1
 list_experiments(), list_models()
 try:
     from fer_utils.papers.daf_cnn import model
