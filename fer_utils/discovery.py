@@ -39,7 +39,9 @@ def find_folder(paper: str) -> Path:
 
 
 def import_part(paper: str, part: str) -> ModuleType | None:
-    """Import a module of a paper's folder; None if it has none of that name.
+    """Import a module of a paper's folder; None if it has none of that name, or only on demand.
+
+    What a paper's ``ON_DEMAND`` names needs a package of an extra. It registers nothing, and whoever wants it imports it by its own name.
 
     Raises
     ------
@@ -50,6 +52,8 @@ def import_part(paper: str, part: str) -> ModuleType | None:
     if part not in {module.name for module in pkgutil.iter_modules([str(folder)])}:
         return None
     try:
+        if part in getattr(import_module(f"{_PACKAGE}.{folder.name}"), "ON_DEMAND", ()):
+            return None
         return import_module(f"{_PACKAGE}.{folder.name}.{part}")
     except Exception as error:  # a module may raise anything while it is imported
         problem = f"its module {part} cannot be imported ({type(error).__name__}: {error})"
@@ -57,7 +61,7 @@ def import_part(paper: str, part: str) -> ModuleType | None:
 
 
 def import_parts(paper: str) -> None:
-    """Import all modules of a paper's folder, in the order of the alphabet; as :func:`import_part`."""
+    """Import all modules of a paper's folder but those on demand, in the order of the alphabet; as :func:`import_part`."""
     for module in pkgutil.iter_modules([str(find_folder(paper))]):
         import_part(paper, module.name)
 

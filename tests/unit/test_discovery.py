@@ -113,6 +113,15 @@ def test_a_new_paper_is_one_folder(paper, tmp_path, facsynth_tree):
     assert [verdict.word for verdict in verdicts] == ["reproduced", "contradicted"]
 
 
+def test_what_needs_an_extra_is_left_alone_until_it_is_asked_for(paper):
+    put(paper, "__init__.py", 'ON_DEMAND = ("layers",)')
+    put(paper, "layers.py", "import a_package_that_is_not_installed")
+    assert "toy-net/table-1" in [e.id for e in list_experiments()] and "toy_net" in list_models()
+    assert import_part("toy-net", "layers") is None
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("fer_utils.papers.toy_net.layers")
+
+
 def test_leftovers_of_another_branch_are_no_paper(paper):
     shutil.rmtree(paper)
     (paper / "__pycache__").mkdir(parents=True)
