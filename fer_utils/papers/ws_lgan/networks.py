@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...augment import ROTATIONS, center_crop, random_rotate_and_flip, rotate_and_flip
+from ...augment import center_crop
 from ...datasets.base import FaceDataset
 from ...models import build_model
+from ...rotation import ROTATIONS, random_rotate_and_flip, rotate_and_flip
 from ...training import FitSettings, History, Hook, Pairs, Samples, fit, prepare_images
 from ...training.features import evaluation_mode
 from .attributes import AttributeTask
