@@ -242,12 +242,28 @@ def test_derived_samples_hold_the_fourteen_images_and_their_maps(method):
     samples = derive_samples(model, some)
     assert len(samples) == 14 * 40 and np.array_equal(samples.labels, np.repeat(some.labels, 14)) and samples.inputs.dtype == np.float16
     images = rotate_and_flip(prepare_images(some.images, 1, 16)).float() / 255
-    packed = torch.from_numpy(samples.inputs)
+    packed = torch.tensor(samples.inputs)
     with torch.no_grad():
         expected, found = model.compute_outputs(images), OnMaps(model).compute_outputs(packed)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, atol=2e-3, rtol=2e-3)
     assert torch.equal(packed[:, :256].float(), rotate_and_flip(prepare_images(some.images, 1, 16)).flatten(1).float()), "pixels are exact"
+
+
+def test_maps_are_computed_once_for_a_generator(monkeypatch):
+    some, made = faces(20), []
+    derive = networks._derive
+    monkeypatch.setattr(networks, "_derive", lambda *given: made.append(given) or derive(*given))
+    first = derive_samples(build_network("WS-LGAN", STAGE_2, STAGE_1, 0), some)
+    other = build_network("WS-LGAN-Sum", STAGE_2, STAGE_1, 0)
+    assert np.array_equal(derive_samples(other, some).inputs, first.inputs) and len(made) == 1, "rivals of one seed share the generator"
+    torch.nn.init.normal_(other.generator.mouth.classifier.weight)
+    assert not np.array_equal(derive_samples(other, some).inputs, first.inputs) and len(made) == 2
+    derive_samples(other, some.subset(range(10)))
+    derive_samples(build_network("WS-LGAN-Sum", STAGE_2, replace(STAGE_1, evidence="positive"), 0), some)
+    assert len(made) == 4
+    monkeypatch.setenv("FER_CACHE", "")
+    assert np.array_equal(derive_samples(build_network("WS-LGAN", STAGE_2, STAGE_1, 0), some).inputs, first.inputs) and len(made) == 5
 
 
 def test_the_augmentation_is_one_of_fourteen():
