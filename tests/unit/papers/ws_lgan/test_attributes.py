@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from test_celeba import SHOWN, write_celeba
 
+from fer_utils.datasets import celeba as real
 from fer_utils.datasets import facsynth as shipped
 from fer_utils.datasets.base import FaceDataset
 from fer_utils.datasets.celeba import PARTS
@@ -47,6 +49,12 @@ def test_both_sources_become_one_kind_of_pool():
         assert np.array_equal(pool.images, faces.images) and np.array_equal(pool.identities, find_people(faces))
     assert np.array_equal(pool.attributes.to_numpy(), synthetic.truth[[name.lower() for name in NAMES]].to_numpy())
     assert pool.names[3] == "FACSynth basic/train_00003.jpg" and pool.identities[5] == 1001, "the truth's people, not the set's"
+
+
+def test_the_files_of_celeba_become_a_pool(tmp_path):
+    pool = pool_faces(real.load(write_celeba(tmp_path / "celeba"), size=48))
+    assert pool.images.shape == (4, 48, 48, 3) and pool.identities.tolist() == [2880, 12, 2880, 7]
+    assert [{name for name in NAMES if row[name]} for _, row in pool.attributes.iterrows()] == [set(shown) & set(NAMES) for shown in SHOWN]
 
 
 def test_sets_with_equal_names_are_joined():
