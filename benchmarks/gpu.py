@@ -45,7 +45,11 @@ SPEED_SHARE = 0.3
 #: Networks that torchvision builds.
 BORROWED = {"alexnet", "resnet", "vgg", "vgg_face"}
 #: On the CPU; others are an eighth of their width.
-SMALL = {"face_network": {"input_size": 103}}
+SMALL = {
+    "face_network": {"input_size": 103}, "ws_lgan": {"growth": 4, "input_size": 32}, "ws_lgan_attributes": {"growth": 4, "input_size": 32},
+}
+#: Of networks that tell no emotions.
+CLASSES = {"ws_lgan_attributes": 2}
 
 
 def has_torchvision() -> bool:
@@ -116,16 +120,17 @@ class Timer(Hook):
 
 def make_model(name: str, small: bool) -> FaceModel:
     """A network at the paper's size, which is its own, or a small one."""
-    return build_model(name, seed=0, num_classes=7, **(SMALL.get(name, {"width": 0.125, "input_size": 32}) if small else {}))
+    sizes = SMALL.get(name, {"width": 0.125, "input_size": 32}) if small else {}
+    return build_model(name, seed=0, num_classes=CLASSES.get(name, 7), **sizes)
 
 
 def make_faces(model: FaceModel, count: int) -> FaceDataset:
     """Random pictures, a tenth wider than the network sees."""
     rng = np.random.default_rng(0)
     side = round(model.input_size / 0.9)
-    images, labels = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8), rng.integers(0, 7, count)
+    images, labels = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8), rng.integers(0, model.num_classes, count)
     names = np.array([f"{i}.png" for i in range(count)])
-    return FaceDataset("random", images, labels, tuple("abcdefg"), names, np.full(count, "train"))
+    return FaceDataset("random", images, labels, tuple("abcdefg"[: model.num_classes]), names, np.full(count, "train"))
 
 
 def train_plainly(model: FaceModel, faces: FaceDataset, batch: int, device: torch.device, bfloat16: bool) -> Iterator[None]:

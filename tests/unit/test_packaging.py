@@ -22,6 +22,7 @@ ORDER = (
     "discovery",
     "preprocess",
     "augment",
+    "rotation",
     "detect",
     "datasets",
     "splits",
