@@ -99,7 +99,7 @@ def paper(tmp_path, monkeypatch):
 
 
 def test_a_new_paper_is_one_folder(paper, tmp_path, facsynth_tree):
-    assert list_papers() == ("dlp-cnn", "toy-net", "transfer")
+    assert {"dlp-cnn", "toy-net", "transfer"} <= set(list_papers()) and list(list_papers()) == sorted(list_papers())
     assert "toy_net" in list_models() and build_model("toy_net", width=5).embedding_size == 5
     assert [e.id for e in list_experiments() if e.id.startswith("toy-net/")] == ["toy-net/table-1", "toy-net/table-2"]
     assert load_published("toy-net").item("table-1").rows == {"toy": (50,)}
@@ -114,7 +114,7 @@ def test_a_new_paper_is_one_folder(paper, tmp_path, facsynth_tree):
 def test_leftovers_of_another_branch_are_no_paper(paper):
     shutil.rmtree(paper)
     (paper / "__pycache__").mkdir(parents=True)
-    assert list_papers() == ("dlp-cnn", "transfer")
+    assert "toy-net" not in list_papers() and "dlp-cnn" in list_papers()
 
 
 def change(name, old, new):
