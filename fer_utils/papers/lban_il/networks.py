@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,12 @@ from ...training.features import evaluation_mode, exact_cudnn
 from .model import VARIANTS
 from .recipe import LBANIL
 
-__all__ = ["build_network", "make_settings", "predict_ten_crops", "score_ten_crops"]
+__all__ = ["BACKBONES", "build_network", "make_settings", "predict_ten_crops", "score_ten_crops"]
+
+#: The backbones of Table 2: registered names, and what these are told besides sizes.
+BACKBONES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "VGG19": ("slim_vgg", {}), "ResNet18": ("resnet", {"depth": 18, "in_channels": 3})
+}
 
 
 def build_network(row: str, recipe: LBANIL, seed: int, num_classes: int = 7, **settings: Any) -> FaceModel:
@@ -24,26 +30,26 @@ def build_network(row: str, recipe: LBANIL, seed: int, num_classes: int = 7, **s
     Parameters
     ----------
     row : str
-        One of :data:`~fer_utils.papers.lban_il.model.VARIANTS`.
+        One of :data:`~fer_utils.papers.lban_il.model.VARIANTS` or of :data:`BACKBONES`.
     recipe : LBANIL
     seed : int
         Draws weights and fixed filters.
     num_classes : int
     **settings
-        For :class:`~fer_utils.papers.lban_il.model.LBAN`, in the place of the recipe's, such as ``sparsity``.
+        For the network, in the place of the recipe's, such as ``sparsity``.
 
     Raises
     ------
     ValueError
         For an unknown row.
     """
-    if row not in VARIANTS:
-        raise ValueError(f"unknown row {row!r}; expected one of {', '.join(VARIANTS)}")
-    own = {
-        "width": recipe.width, "input_size": recipe.input_size, "image_size": recipe.image_size, "variant": row,
-        "sparsity": recipe.sparsity, "dropout": recipe.dropout, "features": recipe.features,
-    }
-    return build_model("lban", seed=seed, num_classes=num_classes, **{**own, **settings})
+    if row not in VARIANTS and row not in BACKBONES:
+        raise ValueError(f"unknown row {row!r}; expected one of {', '.join([*VARIANTS, *BACKBONES])}")
+    name, own = BACKBONES.get(row, ("lban", {
+        "variant": row, "sparsity": recipe.sparsity, "dropout": recipe.dropout, "features": recipe.features
+    }))  # fmt: skip
+    sizes = {"width": recipe.width, "input_size": recipe.input_size, "image_size": recipe.image_size}
+    return build_model(name, seed=seed, num_classes=num_classes, **{**sizes, **own, **settings})
 
 
 def make_settings(recipe: LBANIL, count: int, seed: int) -> FitSettings:

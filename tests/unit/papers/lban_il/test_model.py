@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import avg_pool2d, batch_norm, conv2d, conv_transpose2d, linear, max_pool2d
+from torchvision.models import resnet18
 
 from fer_utils.experiments.published import load_published
 from fer_utils.models import build_model
-from fer_utils.papers.lban_il.model import LBAB, LBAN, LBSL, READINGS, VARIANTS, LocalBinaryConv2d, count_learnable
+from fer_utils.papers.lban_il.model import LBAB, LBAN, LBSL, READINGS, VARIANTS, LocalBinaryConv2d, SlimVGG, count_learnable
 from fer_utils.training import load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -50,6 +51,21 @@ def test_the_text_gives_other_counts():
     counts = {row: millions(on_paper(variant=row, reading="text")) for row in ROWS}
     assert counts == dict(zip(ROWS, (3.3, 4.8, 17.7, 19.2, 12.8), strict=True))
     assert millions(on_paper(variant="SC + STD Conv", reading="text", normalise=False)) == 17.6
+
+
+def test_the_counts_of_the_backbones():
+    """Table 2's ResNet18 is the one with the 1,000 classes of ImageNet; all else of it is ours."""
+    printed = load_published("lban-il").item("table-2-parameters").rows
+    with torch.device("meta"):
+        slim, residual, whole = SlimVGG(), build_model("resnet", in_channels=3, input_size=80), resnet18()
+    assert (millions(slim), millions(whole)) == (printed["VGG19"][0], printed["ResNet18"][0]) == (20.3, 11.7)
+    assert millions(residual) == 11.2
+    assert SlimVGG(width=0.05, input_size=24).eval().embed(torch.rand(2, 3, 24, 24)).shape == (2, 26)
+
+
+def test_on_fer_2013_the_hidden_layer_is_smaller():
+    """Of 40 pixels 5 are left, and 3 behind the pooling."""
+    assert [on_paper(input_size=size).body.hidden.in_features for size in (80, 40)] == [512 * 25, 512 * 9]
 
 
 @pytest.mark.parametrize("reading", READINGS)

@@ -142,7 +142,7 @@ def test_every_loss_trains_the_same_network():
     assert len({end["classifier.weight"].numpy().tobytes() for end in ends.values()}) == 4
 
 
-@pytest.mark.parametrize("row", ["LBC", "SC + STD Conv", "neither"])
+@pytest.mark.parametrize("row", ["LBC", "SC + STD Conv", "neither", "VGG19", "ResNet18"])
 def test_rows_of_the_tables_train_too(row):
     losses = train(row=row, recipe=replace(TINY, epochs=2))[2].losses
     assert np.isfinite(losses).all()
