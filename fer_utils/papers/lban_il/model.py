@@ -1,7 +1,7 @@
 """LBAN (Li et al. 2021, section 2): residual units of fixed random and learned filters, in blocks with encoder-decoder attention.
 
-Text and Table 2 of the paper do not describe one network. :data:`READINGS` has both: the only one of seven million that was found to give
-all five counts of the table, and the one that follows the text.
+Text and Table 2 of the paper do not describe one network. :data:`READINGS` has two: the only architecture by which a search over seven
+million readings found all five counts of the table, and the one that follows the text.
 """
 
 from __future__ import annotations

@@ -150,6 +150,7 @@ def test_means_of_table_7(paper):
 def test_weights_of_table_2_against_the_text(paper):
     count = {row: values[0] for row, values in rows(paper, "table-2-parameters").items()}
     assert count["LBAN"] - count["LBCNN"] == pytest.approx(1.8)
+    assert paper.difference(paper.claim("standard-convolution-needed").comparisons[0]) == pytest.approx(5.59)
     one = 9 * 512**2 / 1e6
     assert one > 1.8 + 0.1, "one standard convolution has more weights than all that LBCNN lacks"
     shortcuts = {kernel: kernel**2 * (64 * 128 + 128 * 256 + 256 * 512) / 1e6 for kernel in (1, 3)}

@@ -148,6 +148,12 @@ def test_rows_of_the_tables_train_too(row):
     assert np.isfinite(losses).all()
 
 
+def test_half_of_the_bits_are_enough():
+    model, _, history = train(recipe=replace(TINY, epochs=1, precision="bfloat16"))
+    assert history.precision == "bfloat16" and np.isfinite(history.losses).all()
+    assert {value.dtype for name, value in model.state_dict().items() if name.endswith("filters")} == {torch.int8}
+
+
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, stop_after):
     ends = []
     for stops in ([], [1, 9]):
