@@ -151,7 +151,7 @@ def test_a_seed_leaves_the_callers_generator_alone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "lenet"}, "unknown model 'lenet'; expected one of alexnet, base_dcnn, .*face_network, resnet, .*vgg, vgg_face"),
+        ({"name": "lenet"}, "unknown model 'lenet'; expected one of alexnet, base_dcnn, .*face_network, .*resnet, .*vgg_face"),
         ({"num_classes": 1}, "at least 2 classes"), ({"in_channels": 2}, "1 or 3 channels"), ({"input_size": 8}, "at least 16 pixels"),
         ({"width": 0.0}, "width must be positive"), ({"image_size": 40}, "faces of 40 pixels .* no window of 90"),
         ({"name": "vgg", "depth": 12}, "depth must be one of 11, 13, 16, 19, got 12"),
