@@ -42,8 +42,8 @@ TABLE = "dlp-cnn/table-6"
 WARM, STEPS = 5, 20
 #: Share of the time that measuring speed may take.
 SPEED_SHARE = 0.3
-#: Networks that torchvision builds.
-BORROWED = {"alexnet", "resnet", "vgg", "vgg_face"}
+#: Networks that torchvision builds, or their trunk.
+BORROWED = {"alexnet", "dam_cnn", "resnet", "serd_network", "vgg", "vgg_face"}
 #: On the CPU; others are an eighth of their width.
 SMALL = {
     "face_network": {"input_size": 103}, "ws_lgan": {"growth": 4, "input_size": 32}, "ws_lgan_attributes": {"growth": 4, "input_size": 32},
