@@ -93,7 +93,7 @@ def score_ten_crops(model: FaceModel, data: Any, *, batch_size: int = 64, worker
     model : FaceModel
         Used in evaluation mode, where it is.
     data : uint8 ``[N, H, W]`` or ``[N, H, W, 3]``, FaceDataset, torch Dataset or DataLoader
-        As for :func:`~fer_utils.training.predict_scores`.
+        As for ``fer_utils.training.predict_scores``.
     batch_size : int
         Faces; ten times as many crops are looked at together.
     workers : int, optional

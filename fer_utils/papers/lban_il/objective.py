@@ -27,7 +27,7 @@ class CrossEntropyWithCentres(CrossEntropyWithMetric):
     """
 
     def forward(self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """See :meth:`fer_utils.training.Objective.forward`."""
+        """See ``Objective.forward``."""
         if self.metric is None:
             return super().forward(outputs, batch)
         with torch.no_grad():
