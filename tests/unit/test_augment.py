@@ -130,3 +130,53 @@ def test_wrong_parameters() -> None:
     for mask in (torch.ones(2), torch.ones(3, dtype=torch.bool)):
         with pytest.raises(ValueError, match="one bool each"):
             augment.flip(images, mask)
+
+
+# -- rotations -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_fourteen_of_each(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    images = pictures(shape, dtype)
+    many = augment.rotate_and_flip(images)
+    assert many.shape == (14 * 6, *shape[1:]) and many.dtype == dtype
+    assert sorted(augment.ROTATIONS) == [-15, -10, -5, 0, 5, 10, 15]
+    for i, image in enumerate(images):
+        plane = image if image.ndim == 3 else image[None]
+        turned = [reference.rotate(plane, angle, InterpolationMode.BILINEAR) if angle else plane for angle in augment.ROTATIONS]
+        expected = torch.stack([*turned, *map(reference.hflip, turned)]).view(14, *shape[1:])
+        # a byte that lies half-way between two may be rounded to either
+        torch.testing.assert_close(many[14 * i : 14 * (i + 1)], expected, rtol=0, atol=1 if dtype == torch.uint8 else 1e-5)
+        assert torch.equal(many[14 * i], image)
+
+
+def test_each_image_is_turned_by_its_own_angle() -> None:
+    images = pictures((4, 1, 19, 19))
+    turned = augment.rotate(images, torch.tensor([0.0, 90.0, 180.0, -90.0]))
+    expected = [image.rot90(quarters, (1, 2)) for image, quarters in zip(images, (0, 1, 2, -1), strict=True)]
+    assert torch.equal(turned, torch.stack(expected))
+
+
+def test_all_fourteen_are_drawn() -> None:
+    image = pictures((1, 1, 20, 20))
+    many = augment.rotate_and_flip(image)  # [14, 1, 20, 20]
+    drawn = augment.random_rotate_and_flip(image.expand(1400, -1, -1, -1), seeded())
+    found = (drawn[:, None] == many).flatten(2).all(2)  # [1400, 14]
+    assert (found.sum(1) == 1).all() and (found.sum(0) - 100).abs().max() < 50
+
+
+def test_a_seed_repeats_turns_and_the_input_stays() -> None:
+    images = pictures((64, 20, 20))
+    before = images.clone()
+    first, again, other = (augment.random_rotate_and_flip(images, seeded(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other) and torch.equal(images, before)
+
+
+def test_no_image_is_turned_without_error() -> None:
+    none = pictures((0, 3, 20, 20))
+    assert augment.random_rotate_and_flip(none).shape == augment.rotate_and_flip(none).shape == none.shape
+
+
+def test_one_angle_each() -> None:
+    with pytest.raises(ValueError, match="one angle each"):
+        augment.rotate(pictures((2, 20, 20)), torch.zeros(3))

@@ -22,7 +22,6 @@ ORDER = (
     "discovery",
     "preprocess",
     "augment",
-    "rotation",
     "detect",
     "datasets",
     "splits",

@@ -15,11 +15,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...augment import center_crop
+from ...augment import ROTATIONS, center_crop, random_rotate_and_flip, rotate_and_flip
 from ...datasets.base import FaceDataset
 from ...files import cache_root, replace_whole, write_rows
 from ...models import build_model
-from ...rotation import ROTATIONS, random_rotate_and_flip, rotate_and_flip
 from ...training import FitSettings, History, Hook, Pairs, Samples, fit, prepare_images
 from ...training.checkpoint import checksum
 from ...training.data import scale_pixels

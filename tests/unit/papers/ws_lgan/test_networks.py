@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from fer_utils.augment import rotate_and_flip
 from fer_utils.datasets.base import FaceDataset
 from fer_utils.datasets.celeba import PARTS
 from fer_utils.experiments.faces import limit_per_class
@@ -26,7 +27,6 @@ from fer_utils.papers.ws_lgan.networks import (
 )
 from fer_utils.papers.ws_lgan.objective import PairObjective, make_objective
 from fer_utils.papers.ws_lgan.recipe import Generator, Recognition
-from fer_utils.rotation import rotate_and_flip
 from fer_utils.training import Pairs, predict, prepare_images
 from fer_utils.training.sampling import Pool
 

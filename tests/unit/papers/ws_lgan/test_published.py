@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from fer_utils.augment import ROTATIONS
 from fer_utils.datasets.celeba import PARTS
 from fer_utils.experiments.published import Cell, load_published
-from fer_utils.rotation import ROTATIONS
 
 #: Images of each class in the order of a confusion matrix: three a sequence in the lab, RAF-DB's test part in the wild.
 SIZES = {
