@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -14,12 +14,16 @@ from torch import nn
 from ..augment import center_crop
 from ..datasets.base import FaceDataset
 from ..files import cache_root, replace_whole, write_rows
-from ..models import FaceModel
+from ..models import FaceModel, load_face_network
+from ..models.face_network import STAGES
 from .checkpoint import checksum
 from .data import Samples, iterate_images, scale_pixels
 from .fingerprint import checksum_arrays
 
-__all__ = ["cache_outputs", "evaluation_mode", "exact_cudnn", "extract_features", "has_bfloat16", "predict", "predict_scores"]
+__all__ = [
+    "cache_face_maps", "cache_outputs", "compute_named", "evaluation_mode", "exact_cudnn", "extract_features", "has_bfloat16", "keep_rows",
+    "predict", "predict_scores",
+]
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -125,14 +129,73 @@ def cache_outputs(
         As :func:`extract_features`.
     """
     key = f"{name} {model.name} {model.settings} {checksum(model.state_dict())} {checksum_arrays(faces.images)}"
-    root = cache_root()
-    path = None if root is None else root / "outputs" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
-    if path is None:
-        inputs = torch.cat(list(compute_batches(compute, model, faces, batch_size))).numpy()
-    else:
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replace_whole(path) as partial:
-                write_rows(partial, (batch.numpy() for batch in compute_batches(compute, model, faces, batch_size)), len(faces))
-        inputs = np.load(path, mmap_mode="r", allow_pickle=False)
+    inputs = keep_rows(key, lambda: (batch.numpy() for batch in compute_batches(compute, model, faces, batch_size)), len(faces))
     return Samples(f"{name} of {faces.name}", inputs, faces.labels, faces.classes)
+
+
+def keep_rows(key: str, make_parts: Callable[[], Iterable[np.ndarray]], count: int) -> np.ndarray:
+    """Rows that are expensive to compute, from the cache where they are kept.
+
+    Parameters
+    ----------
+    key : str
+        Everything that decides the rows.
+    make_parts : callable
+        Gives the rows in order, arrays ``[B, ...]``; not called where they are kept.
+    count : int
+        Rows of all parts together.
+
+    Returns
+    -------
+    array ``[count, ...]``
+        Mapped from a file in the folder of :func:`~fer_utils.files.cache_root`; where there is none, in memory.
+    """
+    root = cache_root()
+    if root is None:
+        return np.concatenate(list(make_parts()))
+    path = root / "outputs" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replace_whole(path) as partial:
+            write_rows(partial, make_parts(), count)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def cache_face_maps(faces: FaceDataset, stage: str, *, mirrored: bool = False) -> Samples:
+    """Compute maps of the face network that ships, once for all experiments; see :func:`cache_outputs`.
+
+    Parameters
+    ----------
+    faces : FaceDataset
+    stage : str
+        Whose maps, one of ``fer_utils.models.face_network.STAGES``.
+    mirrored : bool
+        Of the faces' mirror images.
+    """
+    network = load_face_network(seed=0)  # the last layer plays no part, but belongs to the name of the cached file
+    lower = network.body[: STAGES.index(stage) + 1]
+    name = f"{stage}{' mirrored' if mirrored else ''}"
+    return cache_outputs(lambda images: lower(images.flip(-1) if mirrored else images), network, faces, name=name)
+
+
+def compute_named(model: nn.Module, inputs: np.ndarray, name: str, *, batch_size: int = 256) -> np.ndarray:
+    """Compute one of a module's named outputs from inputs that are no faces, such as maps of a frozen part.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With ``compute_outputs``; used in evaluation mode, where it is.
+    inputs : float32 ``[N, ...]``
+    name : str
+    batch_size : int
+
+    Returns
+    -------
+    float32 ``[N, ...]``
+    """
+    device, found = next(model.parameters()).device, []
+    with evaluation_mode(model):
+        for start in range(0, len(inputs), batch_size):
+            batch = torch.tensor(inputs[start : start + batch_size], device=device)  # a copy: the array may be locked
+            found.append(model.compute_outputs(batch)[name].float().cpu())
+    return torch.cat(found).numpy()

@@ -18,17 +18,17 @@ from ...augment import center_crop
 from ...datasets.base import FaceDataset
 from ...experiments.faces import limit_per_class
 from ...files import data_root
-from ...models import FaceNetwork, build_model, load_face_network
+from ...models import FaceNetwork, build_model
 from ...models.face_network import STAGES
-from ...training import Balanced, CrossEntropy, FitSettings, History, Samples, Shuffled, cache_outputs, crop_and_flip, fit
-from ...training.features import compute_batches, evaluation_mode
+from ...training import Balanced, CrossEntropy, FitSettings, History, Samples, Shuffled, crop_and_flip, fit
+from ...training.features import cache_face_maps, compute_batches, compute_named
 from .model import DAMCNN, SerdNetwork, UpperPart, load_trunk
 from .objective import CrossEntropyWithMask, CrossEntropyWithReconstruction, find_ceiling
 from .pairs import Drawn, Targets
 from .recipe import StageOne, StageTwo
 
 __all__ = [
-    "Trained", "build_dam_cnn", "build_serd_network", "compute_named", "find_vgg_face", "predict_faces", "prepare_faces", "train_both",
+    "Trained", "build_dam_cnn", "build_serd_network", "compute_seen", "find_vgg_face", "predict_faces", "prepare_faces", "train_both",
     "train_first", "train_second",
 ]
 
@@ -97,12 +97,10 @@ def prepare_faces(faces: FaceDataset, recipe: StageOne, *, mirrored: bool = Fals
     """
     if recipe.frozen is None:
         return faces
-    network = load_face_network(seed=0)  # the last layer plays no part, but belongs to the name of the cached file
-    lower = network.body[: STAGES.index(recipe.frozen) + 1]
-    plain = cache_outputs(lower, network, faces, name=recipe.frozen)
+    plain = cache_face_maps(faces, recipe.frozen)
     if not mirrored:
         return plain
-    turned = cache_outputs(lambda images: lower(images.flip(-1)), network, faces, name=f"{recipe.frozen} mirrored")
+    turned = cache_face_maps(faces, recipe.frozen, mirrored=True)
     return Samples(plain.name, np.concatenate([plain.inputs, turned.inputs]), np.tile(plain.labels, 2), plain.classes)
 
 
@@ -111,37 +109,29 @@ def _part_for(network: SerdNetwork, recipe: StageOne) -> Any:
     return network if recipe.frozen is None else UpperPart(network, recipe.frozen)
 
 
-def compute_named(part: Any, seen: FaceDataset | Samples | np.ndarray, name: str, batch_size: int = _BATCH) -> np.ndarray:
-    """Compute one of the named outputs, float32 ``[N, ...]``, in evaluation mode and where the network is.
+def compute_seen(part: Any, seen: FaceDataset | Samples, name: str) -> np.ndarray:
+    """Compute one of the named outputs, float32 ``[N, ...]``, in evaluation mode, of what :func:`prepare_faces` gives.
 
     Parameters
     ----------
     part : nn.Module
         With ``compute_outputs``.
-    seen : FaceDataset, Samples or float32 ``[N, ...]``
-        What it takes: faces, see :func:`prepare_faces`, or inputs.
+    seen : FaceDataset or Samples
     name : str
-    batch_size : int
     """
-    if isinstance(seen, FaceDataset):
-        return torch.cat(list(compute_batches(lambda images: part.compute_outputs(images)[name], part, seen, batch_size))).numpy()
-    inputs = seen.inputs if isinstance(seen, Samples) else seen
-    device, found = next(part.parameters()).device, []
-    with evaluation_mode(part):
-        for start in range(0, len(inputs), batch_size):
-            batch = torch.tensor(inputs[start : start + batch_size], device=device)  # a copy: the array may be locked
-            found.append(part.compute_outputs(batch)[name].float().cpu())
-    return torch.cat(found).numpy()
+    if isinstance(seen, Samples):
+        return compute_named(part, seen.inputs, name, batch_size=_BATCH)
+    return torch.cat(list(compute_batches(lambda images: part.compute_outputs(images)[name], part, seen, _BATCH))).numpy()
 
 
 def predict_faces(network: SerdNetwork | DAMCNN, faces: FaceDataset, recipe: StageOne) -> np.ndarray:
     """Find the class with the highest score, int64 ``[N]``, of faces such as the test faces."""
     seen = prepare_faces(faces, recipe)
     if isinstance(network, SerdNetwork):
-        return compute_named(_part_for(network, recipe), seen, "scores").argmax(1)
+        return compute_seen(_part_for(network, recipe), seen, "scores").argmax(1)
     if recipe.frozen is None:
-        return compute_named(network, seen, "scores").argmax(1)
-    return compute_named(_Behind(network, recipe.frozen), seen, "scores").argmax(1)
+        return compute_seen(network, seen, "scores").argmax(1)
+    return compute_seen(_Behind(network, recipe.frozen), seen, "scores").argmax(1)
 
 
 class _Behind(nn.Module):
@@ -228,7 +218,7 @@ def train_second(
     History
     """
     seen = prepare_faces(train, first, mirrored=first.mirrored)
-    salient = compute_named(_part_for(network, first), seen, "salient")
+    salient = compute_seen(_part_for(network, first), seen, "salient")
     where = np.resize(np.arange(len(train)), len(salient))
     targets = Drawn(train.labels[where], paths) if make_targets is None else make_targets(where)
     model = build_dam_cnn(network, recipe, paths, seed, find_ceiling(salient))

@@ -15,9 +15,10 @@ from ...experiments.protocol import split_role
 from ...experiments.registry import Run, Setup, register_experiment
 from ...experiments.scores import Score, score_faces
 from ...models import build_model
-from ...models.face_network import STAGES, FaceNetwork, load_face_network
+from ...models.face_network import FaceNetwork
 from ...splits import Split
-from ...training import Balanced, FitSettings, Samples, cache_outputs, extract_features, fit
+from ...training import Balanced, FitSettings, Samples, extract_features, fit
+from ...training.features import cache_face_maps
 from .model import build_upper_stages, cut_after, predict_maps
 from .recipe import FineTuned, FineTunedLab, Frozen, Transfer
 
@@ -54,14 +55,6 @@ def plan_face_network(setup: Setup) -> list[Run]:
 def _load_faces(context: RunContext, role: str, recipe: Transfer) -> FaceDataset:
     """The faces of a role, as Tables V and IX take them; of a smoke test only the first ``recipe.images`` of each class and part."""
     return limit_per_class(context.load_faces(role, **find_apex_options(context.dataset, role)), recipe.images)
-
-
-def _cache_maps(faces: FaceDataset, recipe: Transfer, *, mirrored: bool = False) -> np.ndarray:
-    """Maps float32 ``[N, C, S, S]`` of the last frozen stage of the network that ships; computed once for all runs."""
-    network = load_face_network(seed=0)  # the last layer plays no part, but belongs to the name of the cached file
-    frozen = network.body[: STAGES.index(recipe.stage) + 1]
-    name = f"{recipe.stage}{' mirrored' if mirrored else ''}"
-    return cache_outputs(lambda images: frozen(images.flip(-1) if mirrored else images), network, faces, name=name).inputs
 
 
 def _classify(name: str, features: np.ndarray, faces: FaceDataset, role: str, recipe: Frozen) -> list[Score]:
@@ -101,7 +94,7 @@ def measure_frozen(context: RunContext, role: str, recipe: Frozen) -> list[Score
         Rows ``SVM on 8x8x128`` and ``LDA on 8x8x128``.
     """
     faces = _load_faces(context, role, recipe)
-    maps = _cache_maps(faces, recipe)
+    maps = cache_face_maps(faces, recipe.stage).inputs
     return _classify("8x8x128", maps.reshape(len(faces), -1), faces, role, recipe)
 
 
@@ -130,7 +123,7 @@ def measure_trained(context: RunContext, row: str, role: str, recipe: FineTuned)
         The row. Folds are scored together, each of a training of its own.
     """
     faces = _load_faces(context, role, recipe)
-    maps, mirrored = (_cache_maps(faces, recipe, mirrored=which) for which in (False, True))
+    maps, mirrored = (cache_face_maps(faces, recipe.stage, mirrored=which).inputs for which in (False, True))
     guess = np.full(len(faces), -1)
     for fold, (split, _) in enumerate(_split(faces, role, recipe)):
         model = build_upper_stages(recipe.stage, len(faces.classes), context.seed or 0, pretrained=_PRETRAINED[row])

@@ -8,7 +8,7 @@ from torch import nn
 
 from ...models import build_model
 from ...models.face_network import STAGES, FaceNetwork, load_face_network
-from ...training.features import evaluation_mode
+from ...training.features import compute_named
 
 __all__ = ["UpperStages", "build_upper_stages", "cut_after", "predict_maps"]
 
@@ -53,10 +53,4 @@ def cut_after(network: FaceNetwork, stage: str) -> FaceNetwork:
 
 def predict_maps(model: UpperStages, maps: np.ndarray, batch_size: int = 256) -> np.ndarray:
     """Find the class with the highest score, int64 ``[N]``, from maps float32 ``[N, C, S, S]``, on the CPU or where the model is."""
-    device = next(model.parameters()).device
-    found = []
-    with evaluation_mode(model):
-        for start in range(0, len(maps), batch_size):
-            part = torch.from_numpy(np.ascontiguousarray(maps[start : start + batch_size])).to(device)
-            found.append(model.compute_outputs(part)["scores"].argmax(1).cpu())
-    return torch.cat(found).numpy()
+    return compute_named(model, maps, "scores", batch_size=batch_size).argmax(axis=1)

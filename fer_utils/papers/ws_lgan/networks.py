@@ -7,7 +7,6 @@ half precision in which maps are kept.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -17,12 +16,11 @@ from torch import nn
 
 from ...augment import ROTATIONS, center_crop, random_rotate_and_flip, rotate_and_flip
 from ...datasets.base import FaceDataset
-from ...files import cache_root, replace_whole, write_rows
 from ...models import build_model
 from ...training import FitSettings, History, Hook, Pairs, Samples, fit, prepare_images
 from ...training.checkpoint import checksum
 from ...training.data import scale_pixels
-from ...training.features import evaluation_mode, exact_cudnn
+from ...training.features import evaluation_mode, exact_cudnn, keep_rows
 from ...training.fingerprint import checksum_arrays
 from .attributes import AttributeTask
 from .model import WSLGAN, AttributeNetwork
@@ -223,18 +221,10 @@ def derive_samples(model: WSLGAN, faces: FaceDataset) -> Samples:
         float16 ``[14 N, C * S * S + 2 * H * W]``, which :class:`OnMaps` reads; the fourteen of the first face come first.
     """
     labels, name = np.repeat(faces.labels, VARIANTS), f"variants of {faces.name}"
-    root = cache_root()
-    if root is None:
-        return Samples(name, np.concatenate(list(_derive(model, faces))), labels, faces.classes)
     sizes = (model.in_channels, model.input_size, model.image_size, ROTATIONS)
     made_by = "" if model.generator is None else f"{model.generator.evidence} {checksum(model.generator.state_dict())}"
     key = f"variants {sizes} {made_by} {checksum_arrays(faces.images)}"
-    path = root / "outputs" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replace_whole(path) as partial:
-            write_rows(partial, _derive(model, faces), len(labels))
-    return Samples(name, np.load(path, mmap_mode="r", allow_pickle=False), labels, faces.classes)
+    return Samples(name, keep_rows(key, lambda: _derive(model, faces), len(labels)), labels, faces.classes)
 
 
 def _derive(model: WSLGAN, faces: FaceDataset) -> Iterator[np.ndarray]:

@@ -20,7 +20,7 @@ from fer_utils.papers.dam_cnn.protocol import PROTOCOLS, augment_faces, split_fa
 from fer_utils.papers.dam_cnn.recipe import StageOne, StageTwo
 from fer_utils.papers.dam_cnn.stages import (
     build_serd_network,
-    compute_named,
+    compute_seen,
     find_vgg_face,
     predict_faces,
     prepare_faces,
@@ -61,7 +61,7 @@ def test_smoke(tmp_path):
     guesses = [predict_faces(network, faces, FIRST) for network in (trained.first, trained.whole)]
     assert all(guess.shape == (28,) and set(guess) <= set(range(7)) for guess in guesses)
     # what was seen through cached maps is what the networks see of the faces
-    plain = compute_named(trained.whole, faces, "scores")
+    plain = compute_seen(trained.whole, faces, "scores")
     np.testing.assert_array_equal(plain.argmax(1), guesses[1])
 
 
@@ -80,7 +80,7 @@ def test_all_of_vgg_face_moves_where_nothing_is_frozen(tmp_path):
     before = weights(network)
     train_first(network, make_faces(), IMAGES, 0, tmp_path / "first.safetensors")
     assert {name.split(".")[0] for name in moved(network, before)} == {"trunk", "serd", "head", "classifier"}
-    assert compute_named(network, make_faces(), "mask").shape == (28, 1, 2, 2)
+    assert compute_seen(network, make_faces(), "mask").shape == (28, 1, 2, 2)
 
 
 def test_frozen_parts_do_not_move_in_stage_two(tmp_path):
@@ -112,7 +112,7 @@ def test_without_a_mask_it_is_the_trunk_alone(tmp_path):
     assert set(history.parts) == {"loss"} and network.serd is None
     seen = prepare_faces(make_faces(), FIRST)
     part = stages._part_for(network, FIRST)
-    np.testing.assert_array_equal(compute_named(part, seen, "salient"), compute_named(part, seen, "maps"))
+    np.testing.assert_array_equal(compute_seen(part, seen, "salient"), compute_seen(part, seen, "maps"))
 
 
 def test_each_part_of_the_regulariser_can_be_left_out(tmp_path):
@@ -180,9 +180,9 @@ def test_targets_and_ceiling_are_of_training_faces_alone(tmp_path, monkeypatch):
     ((data, options),) = given
     assert len(data) == 56 and np.array_equal(data.labels, np.tile(faces.labels, 2))
     np.testing.assert_array_equal(told[0], np.tile(np.arange(28), 2))
-    plain = compute_named(network, faces, "salient")
+    plain = compute_seen(network, faces, "salient")
     np.testing.assert_allclose(data.inputs[:28], plain, rtol=1e-3, atol=1e-4)
-    turned = compute_named(network, faces.replace(images=faces.images[:, :, ::-1].copy()), "salient")
+    turned = compute_seen(network, faces.replace(images=faces.images[:, :, ::-1].copy()), "salient")
     np.testing.assert_allclose(data.inputs[28:], turned, atol=0.05)  # pixels are rounded after they were resized
     np.testing.assert_array_equal(whole.mpae.ceiling.flatten(), data.inputs.max((0, 2, 3)))
     assert torch.equal(options["objective"].ceiling, whole.mpae.ceiling)
