@@ -238,10 +238,11 @@ def plan(
     from .experiments.plans import describe_plan, plan_experiment, save_plan
 
     try:
-        lines = describe_plan(plan_experiment(id, profile, dataset, seeds=seeds, root=root))
-        path = save_plan(id, profile, dataset, seeds=seeds, root=root) if save else None
+        planned = plan_experiment(id, profile, dataset, seeds=seeds, root=root)
+        path = save_plan(planned, id, profile, dataset) if save else None
     except (ValueError, OSError) as error:
         raise _fail(str(error)) from None
+    lines = describe_plan(planned)
     if not lines:
         typer.echo(f"{id}: no claim compares what it runs on {dataset}")
     for claim in dict.fromkeys(line["claim"] for line in lines):

@@ -106,12 +106,15 @@ def plan_experiment(
     return pd.DataFrame(lines, columns=columns).astype({"paper": "float64", "half_width": "float64", "seeds_needed": "Int64"})
 
 
-def save_plan(
-    id: str, profile: str = "book", dataset: str = "facsynth", *, seeds: int | None = None, root: str | os.PathLike[str] | None = None,
-    data: Path | None = None,
-) -> Path:
-    """Write what :func:`plan_experiment` says to :func:`plan_path`, in the place of an older plan; parameters as there."""
-    table = plan_experiment(id, profile, dataset, seeds=seeds, root=root, data=data)
+def save_plan(table: pd.DataFrame, id: str, profile: str = "book", dataset: str = "facsynth", data: Path | None = None) -> Path:
+    """Write what :func:`plan_experiment` said to :func:`plan_path`, in the place of an older plan.
+
+    Parameters
+    ----------
+    table : DataFrame
+    id, profile, dataset, data
+        As it was given.
+    """
     records = table.astype(object).where(table.notna(), None).to_dict("records")
     for record in records:
         for name in ("half_width", "paper"):

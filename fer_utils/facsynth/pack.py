@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from PIL import Image
 
+from ..datasets.facsynth import list_folders
 from ..errors import DataError
 from ..labels import BASIC
 from .annotators import ANNOTATORS, UNRELIABLE, sample_annotators, simulate_votes
@@ -27,9 +28,6 @@ from .conditions import CLICK_ERROR
 from .expressions import ACTION_UNITS
 from .produce import GENERATOR, dense_points
 from .sets import SETS
-
-#: Where a set lies.
-FOLDERS = {"basic": "raf/basic", "compound": "raf/compound", "lab": "ckplus", "basic-more": "more/basic", "compound-more": "more/compound"}
 
 __all__ = ["pack_sets", "read_shards", "write_checksums"]
 
@@ -197,7 +195,7 @@ def pack_sets(shards: dict[str, list[Path]], out: Path, seed: int) -> None:
     for name, paths in shards.items():
         pictures, truth = read_shards(paths)
         counts[name] = {str(k): int(v) for k, v in truth["split"].value_counts(sort=False).items()}
-        folder = partial / FOLDERS[name]
+        folder = partial / _folder(name)
         if name == "lab":
             _pack_lab(folder, pictures, truth)
         else:
@@ -219,6 +217,12 @@ def pack_sets(shards: dict[str, list[Path]], out: Path, seed: int) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _folder(name: str) -> str:
+    """Where a set lies, below the folder of all."""
+    subset, _, more = name.partition("-")
+    return list_folders(subset, more=bool(more))[-1]
+
+
 def _take_over(out: Path, partial: Path, rendered: Iterable[str], seed: int) -> dict[str, dict[str, int]]:
     """Copy the sets that are there and were not rendered; return how many faces they have, by set and split."""
     if not out.is_dir():
@@ -234,5 +238,5 @@ def _take_over(out: Path, partial: Path, rendered: Iterable[str], seed: int) -> 
         found, want = (f"generator {generator}, seed {number}" for generator, number in (made, (GENERATOR, seed)))
         raise DataError.at(out, f"holds faces of {found}", f"those of {want}, or a folder of its own")
     for name in counts:
-        shutil.copytree(out / FOLDERS[name], partial / FOLDERS[name])
+        shutil.copytree(out / _folder(name), partial / _folder(name))
     return counts

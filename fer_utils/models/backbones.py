@@ -11,9 +11,8 @@ from itertools import pairwise
 
 import torch
 from torch import nn
-from torch.nn.functional import conv2d
 
-from .base import FaceModel, find_flat_size, initialise, round_width
+from .base import EverySecondPixel, FaceModel, find_flat_size, initialise, round_width
 from .registry import register_model
 
 __all__ = ["VGG", "AlexNet", "ResNet"]
@@ -24,24 +23,12 @@ _VGG = {11: "A", 13: "B", 16: "D", 19: "E"}
 _RESNET = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
 
-class _EverySecondPixel(nn.Conv2d):
-    """A strided 1x1 convolution as an unstrided one of fewer pixels: the same numbers.
-
-    oneDNN's own, for channels-last images of fewer channels than its block (8, or 16 with AVX-512), writes past its workspace in the
-    backward pass: wrong gradients or a crash.
-    """
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        down, right = self.stride
-        return conv2d(images[:, :, ::down, ::right], self.weight, self.bias)
-
-
 def _widen(module: nn.Module, width: float) -> None:
     """Replace every layer with weights by a wider or narrower one; the builders see to the first."""
     for name, layer in module.named_children():
         if isinstance(layer, nn.Conv2d):
             channels = (round_width(layer.in_channels, width), round_width(layer.out_channels, width))
-            kind = _EverySecondPixel if layer.kernel_size == (1, 1) and layer.stride != (1, 1) else nn.Conv2d
+            kind = EverySecondPixel if layer.kernel_size == (1, 1) and layer.stride != (1, 1) else nn.Conv2d
             setattr(module, name, kind(*channels, layer.kernel_size, layer.stride, layer.padding, bias=layer.bias is not None))
         elif isinstance(layer, nn.BatchNorm2d):
             setattr(module, name, nn.BatchNorm2d(round_width(layer.num_features, width)))

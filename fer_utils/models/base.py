@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
+from torch.nn.functional import conv2d
 
-__all__ = ["FaceModel", "find_flat_size", "initialise", "round_width"]
+__all__ = ["EverySecondPixel", "FaceModel", "find_flat_size", "initialise", "round_width"]
 
 
 class FaceModel(nn.Module):
@@ -95,6 +96,19 @@ class FaceModel(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Compute class scores ``[B, num_classes]`` before the softmax; see :meth:`embed` for the images."""
         return self.classify(self.embed(images))
+
+
+class EverySecondPixel(nn.Conv2d):
+    """A strided 1x1 convolution as an unstrided one of fewer pixels: the same numbers.
+
+    oneDNN's own, for channels-last images of fewer channels than its block (8, or 16 with AVX-512), writes past its workspace in the
+    backward pass: wrong gradients or a crash.
+    """
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute ``[B, out_channels, ceil(H / stride), ceil(W / stride)]`` from ``[B, in_channels, H, W]``."""
+        down, right = self.stride
+        return conv2d(images[:, :, ::down, ::right], self.weight, self.bias)
 
 
 def round_width(channels: int, width: float) -> int:

@@ -79,9 +79,10 @@ def test_without_a_pilot_the_spread_is_assumed(tmp_path: Path) -> None:
 
 
 def test_a_saved_plan_says_what_is_printed(tmp_path: Path) -> None:
-    path = save_plan("dlp-cnn/table-6", data=tmp_path)
+    shown = plan_experiment("dlp-cnn/table-6", data=tmp_path)
+    path = save_plan(shown, "dlp-cnn/table-6", data=tmp_path)
     assert path == plan_path("dlp-cnn/table-6", "book", "facsynth", tmp_path)
-    kept, shown = json.loads(path.read_text()), plan_experiment("dlp-cnn/table-6", data=tmp_path)
+    kept = json.loads(path.read_text())
     assert [line["comparison"] for line in kept["comparisons"]] == shown["comparison"].tolist()
     assert [line["half_width"] for line in kept["comparisons"]] == pytest.approx(shown["half_width"].tolist(), rel=1e-3)
 

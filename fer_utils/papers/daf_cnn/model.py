@@ -123,13 +123,13 @@ def attend(maps: Any, mode: str | None, channel: ChannelAttention, spatial: Spat
     ----------
     maps : Keras tensor
     mode : {"cascaded", "parallel", None}
-        Places are looked for in what the channels' weights leave (eq. 4 and 5), or in the maps themselves; or nothing is weighed.
+        Places are looked for in what the channels' weights leave (eq. 4 and 5), or in the maps themselves; or nothing is weighted.
     channel, spatial : layers
     """
     if _choose("attention", mode, ("cascaded", "parallel", None)) is None:
         return maps
-    weighed = layers.Multiply(name="weighed_channels")([maps, channel(maps)])
-    return layers.Multiply(name="weighed_places")([weighed, spatial(weighed if mode == "cascaded" else maps)])
+    weighted = layers.Multiply(name="weighted_channels")([maps, channel(maps)])
+    return layers.Multiply(name="weighted_places")([weighted, spatial(weighted if mode == "cascaded" else maps)])
 
 
 def build_daf_cnn(

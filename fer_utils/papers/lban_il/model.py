@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d
 
-from ...models.base import FaceModel, find_flat_size, initialise, round_width
+from ...models.base import EverySecondPixel, FaceModel, find_flat_size, initialise, round_width
 from ...models.registry import register_model
 
 __all__ = [
@@ -190,19 +190,6 @@ def draw_filters(shape: tuple[int, ...], sparsity: float, *, with_replacement: b
     return filters
 
 
-class _Shortcut(nn.Conv2d):
-    """A convolution that adds a unit's inputs to its outputs.
-
-    Strided 1x1 ones take every second pixel first: oneDNN's own goes wrong on channels-last images of few channels.
-    """
-
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        if self.kernel_size != (1, 1):
-            return super().forward(maps)
-        down, right = self.stride
-        return conv2d(maps[:, :, ::down, ::right], self.weight)
-
-
 class LBSL(nn.Module):
     """A local binary standard layer: a local binary and a standard convolution, and a shortcut (Li et al. 2021, 2.1).
 
@@ -247,9 +234,8 @@ class LBSL(nn.Module):
         if shortcut:
             weighted = reading.shortcut_everywhere or in_channels != out_channels or stride != 1
             kernel = reading.shortcut
-            self.shortcut = (
-                _Shortcut(in_channels, out_channels, kernel, stride, kernel // 2, bias=False) if weighted else nn.Identity()
-            )
+            kind = EverySecondPixel if kernel == 1 and stride != 1 else nn.Conv2d
+            self.shortcut = kind(in_channels, out_channels, kernel, stride, kernel // 2, bias=False) if weighted else nn.Identity()
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Compute ``[B, out_channels, ceil(H / stride), ceil(W / stride)]``, at least 0, from maps ``[B, in_channels, H, W]``."""

@@ -152,7 +152,7 @@ class AttributeNetwork(FaceModel):
         return self.body(images).mean((2, 3))
 
     def compute_evidence(self, images: torch.Tensor, evidence: str = "predicted") -> torch.Tensor:
-        """Compute class activation maps: the last maps, weighed as the score weighs their means.
+        """Compute class activation maps: the last maps, weighted as the score weighs their means.
 
         Parameters
         ----------

@@ -73,9 +73,9 @@ def test_the_attentions_weigh_in_their_order(mode):
     channel, spatial = ChannelAttention(seed=1), SpatialAttention(seed=2)
     inputs = keras.Input((5, 6, 16))
     found = numpy_of(keras.Model(inputs, attend(inputs, mode, channel, spatial))(MAPS))
-    weighed = MAPS * numpy_of(channel(MAPS))
-    places = numpy_of(spatial(weighed if mode == "cascaded" else MAPS))
-    np.testing.assert_allclose(found, weighed * places, atol=1e-6)
+    weighted = MAPS * numpy_of(channel(MAPS))
+    places = numpy_of(spatial(weighted if mode == "cascaded" else MAPS))
+    np.testing.assert_allclose(found, weighted * places, atol=1e-6)
 
 
 def test_few_channels_still_have_a_network():
