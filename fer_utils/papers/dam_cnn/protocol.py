@@ -12,9 +12,10 @@ import torch
 
 from ...augment import augment_jaffe
 from ...datasets.base import FaceDataset
+from ...experiments.faces import find_roles
 from ...splits import Split, kfold, predefined, subject_kfold
 
-__all__ = ["PROTOCOLS", "Protocol", "augment_faces", "split_faces"]
+__all__ = ["POSED", "PROTOCOLS", "FaceSet", "Protocol", "augment_faces", "find_sets", "split_faces", "split_set"]
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,83 @@ PROTOCOLS: Mapping[str, Protocol] = {
 }
 
 
-def split_faces(faces: FaceDataset, dataset: str) -> list[Split]:
-    """Split faces as the paper does, by people where they are known.
+#: Roles of posed faces, by folds of people: small sets, each fold of which is a training of its own.
+POSED = ("lab", "lab-small", "tfeid")
+
+
+@dataclass(frozen=True)
+class FaceSet:
+    """A set of faces as the paper's tables name it.
+
+    Attributes
+    ----------
+    role : str
+        As ``published.yaml`` has it: ``lab`` is CK+ or FACSynth's stand-in, ``basic`` are wild faces that the paper has not.
+    source : str
+        The role by which the dataset gives these faces.
+    protocol : Protocol
+    also : dict of str to str
+        Further parts that the same networks are asked about, by role.
+    """
+
+    role: str
+    source: str
+    protocol: Protocol
+    also: Mapping[str, str] = field(default_factory=dict)
+
+
+#: Role and protocol by the catalogue's key; where it is none of these, ``basic`` faces are split as their owners say.
+_ROLES: Mapping[str, tuple[str, str]] = {
+    "ckplus": ("lab", "ckplus"), "facsynth-lab": ("lab", "ckplus"), "jaffe": ("lab-small", "jaffe"), "sfew": ("film", "sfew"),
+    **{key: (key, key) for key in ("tfeid", "baum2i", "fer2013")},
+}
+_ALSO = {"fer2013": {"fer2013-val": "val"}}
+
+
+def find_sets(dataset: str) -> dict[str, FaceSet]:
+    """The sets of faces that a dataset gives, by the role that the paper's tables know them by.
+
+    Raises
+    ------
+    ValueError
+        As :func:`~fer_utils.experiments.faces.find_roles`.
+    """
+    found = {}
+    for source, key in find_roles(dataset).items():
+        if key in _ROLES:
+            role, name = _ROLES[key]
+            found[role] = FaceSet(role, source, PROTOCOLS[name], _ALSO.get(key, {}))
+        elif source == "basic":
+            found[source] = FaceSet(source, source, Protocol())
+    return found
+
+
+def split_set(faces: FaceDataset, protocol: Protocol, folds: int | None = None) -> list[Split]:
+    """Split faces by a protocol, by people where they are known.
 
     Whether its folds are of people the paper says of BAUM-2i alone ("the PPI protocol"). Of single images, the last three frames of one
     sequence of CK+, and five versions of one picture of JAFFE, would lie on both sides; so here the folds are of people wherever a dataset
     knows them.
+
+    Parameters
+    ----------
+    faces : FaceDataset
+    protocol : Protocol
+    folds : int, optional
+        At most so many.
+
+    Raises
+    ------
+    ValueError
+        As :mod:`fer_utils.splits`.
+    """
+    if protocol.folds is None:
+        return predefined(faces, protocol.part)
+    return (kfold if faces.identities is None else subject_kfold)(faces, min(protocol.folds, folds or protocol.folds))
+
+
+def split_faces(faces: FaceDataset, dataset: str) -> list[Split]:
+    """Split faces as the paper does, see :func:`split_set`.
 
     Raises
     ------
@@ -61,10 +133,7 @@ def split_faces(faces: FaceDataset, dataset: str) -> list[Split]:
     """
     if dataset not in PROTOCOLS:
         raise ValueError(f"the paper has no protocol for {dataset!r}; expected one of {', '.join(PROTOCOLS)}")
-    protocol = PROTOCOLS[dataset]
-    if protocol.folds is None:
-        return predefined(faces, protocol.part)
-    return (kfold if faces.identities is None else subject_kfold)(faces, protocol.folds)
+    return split_set(faces, PROTOCOLS[dataset])
 
 
 def augment_faces(train: FaceDataset, seed: int = 0) -> FaceDataset:

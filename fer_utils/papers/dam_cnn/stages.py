@@ -28,8 +28,8 @@ from .pairs import Drawn, Targets
 from .recipe import StageOne, StageTwo
 
 __all__ = [
-    "Trained", "build_dam_cnn", "build_serd_network", "compute_seen", "find_vgg_face", "predict_faces", "prepare_faces", "train_both",
-    "train_first", "train_second",
+    "Trained", "build_dam_cnn", "build_serd_network", "compute_salient", "compute_seen", "find_vgg_face", "part_for", "predict_faces",
+    "prepare_faces", "train_both", "train_first", "train_second",
 ]
 
 _FILES = {
@@ -104,7 +104,7 @@ def prepare_faces(faces: FaceDataset, recipe: StageOne, *, mirrored: bool = Fals
     return Samples(plain.name, np.concatenate([plain.inputs, turned.inputs]), np.tile(plain.labels, 2), plain.classes)
 
 
-def _part_for(network: SerdNetwork, recipe: StageOne) -> Any:
+def part_for(network: SerdNetwork, recipe: StageOne) -> Any:
     """The part of the network that takes what :func:`prepare_faces` gives."""
     return network if recipe.frozen is None else UpperPart(network, recipe.frozen)
 
@@ -124,11 +124,16 @@ def compute_seen(part: Any, seen: FaceDataset | Samples, name: str) -> np.ndarra
     return torch.cat(list(compute_batches(lambda images: part.compute_outputs(images)[name], part, seen, _BATCH))).numpy()
 
 
+def compute_salient(network: SerdNetwork, faces: FaceDataset, recipe: StageOne, *, mirrored: bool = False) -> np.ndarray:
+    """Compute salient features, float32 ``[N, C, S, S]``, of faces, and with ``mirrored`` of their mirror images after them."""
+    return compute_seen(part_for(network, recipe), prepare_faces(faces, recipe, mirrored=mirrored), "salient")
+
+
 def predict_faces(network: SerdNetwork | DAMCNN, faces: FaceDataset, recipe: StageOne) -> np.ndarray:
     """Find the class with the highest score, int64 ``[N]``, of faces such as the test faces."""
     seen = prepare_faces(faces, recipe)
     if isinstance(network, SerdNetwork):
-        return compute_seen(_part_for(network, recipe), seen, "scores").argmax(1)
+        return compute_seen(part_for(network, recipe), seen, "scores").argmax(1)
     if recipe.frozen is None:
         return compute_seen(network, seen, "scores").argmax(1)
     return compute_seen(_Behind(network, recipe.frozen), seen, "scores").argmax(1)
@@ -179,7 +184,7 @@ def train_first(
         weight_decay=0.0, last_weight_decay=0.0, precision=recipe.precision, seed=seed,
     )
     history = fit(
-        _part_for(network, recipe), prepare_faces(train, recipe, mirrored=recipe.mirrored), settings,
+        part_for(network, recipe), prepare_faces(train, recipe, mirrored=recipe.mirrored), settings,
         objective=CrossEntropy() if network.serd is None else CrossEntropyWithMask(*gammas, recipe.averaged),
         sampler=Balanced() if recipe.balanced else Shuffled(), augment=crop_and_flip if recipe.mirrored else _cut_middle,
         checkpoint=checkpoint, progress=progress,
@@ -190,7 +195,8 @@ def train_first(
 
 def train_second(
     network: SerdNetwork, train: FaceDataset, first: StageOne, recipe: StageTwo, paths: int, seed: int, checkpoint: Path, *,
-    make_targets: Callable[[np.ndarray], Targets] | None = None, progress: bool = False,
+    make_targets: Callable[[np.ndarray], Targets] | None = None, salient: np.ndarray | None = None, scaled: bool = True,
+    progress: bool = False,
 ) -> tuple[DAMCNN, History]:
     """Build DAM-CNN on a network of stage one and train its MPVS-Net (Algorithm 1, lines 4 to 11).
 
@@ -209,6 +215,10 @@ def train_second(
     make_targets : callable, optional
         Gives the targets of samples, of whose faces it is told the positions int64 ``[N]`` in ``train`` (each comes twice with mirror
         images). By default others of the class, drawn anew at every step.
+    salient : float32 ``[N, C, S, S]``, optional
+        Of :func:`compute_salient`, where several networks are trained on them.
+    scaled : bool
+        Whether salient features are divided by their ceiling; False: as printed, though decoders end at 1.
     progress : bool
 
     Returns
@@ -217,11 +227,11 @@ def train_second(
         In evaluation mode.
     History
     """
-    seen = prepare_faces(train, first, mirrored=first.mirrored)
-    salient = compute_seen(_part_for(network, first), seen, "salient")
+    salient = compute_salient(network, train, first, mirrored=first.mirrored) if salient is None else salient
     where = np.resize(np.arange(len(train)), len(salient))
     targets = Drawn(train.labels[where], paths) if make_targets is None else make_targets(where)
-    model = build_dam_cnn(network, recipe, paths, seed, find_ceiling(salient))
+    ceiling = find_ceiling(salient)
+    model = build_dam_cnn(network, recipe, paths, seed, ceiling if scaled else torch.ones_like(ceiling))
     settings = FitSettings(
         steps=recipe.steps, batch_size=recipe.batch_size, optimizer="adam", learning_rate=recipe.learning_rate,
         momentum=recipe.momentum, milestones=(), weight_decay=0.0, last_weight_decay=0.0, precision=recipe.precision, seed=seed,

@@ -111,7 +111,7 @@ def test_without_a_mask_it_is_the_trunk_alone(tmp_path):
     history = train_first(network, make_faces(), FIRST, 0, tmp_path / "first.safetensors")
     assert set(history.parts) == {"loss"} and network.serd is None
     seen = prepare_faces(make_faces(), FIRST)
-    part = stages._part_for(network, FIRST)
+    part = stages.part_for(network, FIRST)
     np.testing.assert_array_equal(compute_seen(part, seen, "salient"), compute_seen(part, seen, "maps"))
 
 
