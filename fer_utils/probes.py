@@ -104,8 +104,7 @@ def probe_labels(features: np.ndarray, labels: np.ndarray, people: np.ndarray) -
 
 
 def weigh_recall(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
-    """Numbers, one a face, whose mean is the mean recall over classes: 0 where wrong, more for a rare class where
-    right.
+    """Numbers, one a face, whose mean is the mean recall over classes: more for a rare class where right.
 
     Parameters
     ----------

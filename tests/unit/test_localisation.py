@@ -81,7 +81,7 @@ def test_errors_say_what_was_expected(call, message):
         call()
 
 
-# -- energy, overlap at the region's size ---------------------------------------------------------------------------------
+# -- energy, overlap at the region's size ------------------------------------------------------------------------------
 
 
 def test_a_map_equal_to_the_truth_is_inside():
@@ -116,7 +116,7 @@ def test_the_centred_gaussian_is_highest_in_the_middle():
         make_centred_gaussian(8, 8, 0)
 
 
-# -- a network that looks at one place ------------------------------------------------------------------------------------
+# -- a network that looks at one place ---------------------------------------------------------------------------------
 
 
 def looks_at_corner(images):
@@ -135,7 +135,8 @@ def test_curves_of_a_map_that_knows_and_of_one_that_is_wrong(monkeypatch):
     monkeypatch.setattr(localisation, "_BLURRED", 1)  # the blurred image is grey all over
     good, bad = np.zeros((1, 2, 2)), np.ones((1, 2, 2))
     good[0, 0, 0], bad[0, 0, 0] = 1, 0
-    answers = {name: follow_removal(looks_at_corner, corner_image(), each, 4)[0] for name, each in (("good", good), ("bad", bad))}
+    maps = {"good": good, "bad": bad}
+    answers = {name: follow_removal(looks_at_corner, corner_image(), each, 4)[0] for name, each in maps.items()}
     whole, without = (float(torch.tensor([10 * x, 5.0]).softmax(0)[0]) for x in (1, 0.25))
     np.testing.assert_allclose(answers["good"], [whole, without, without, without, without], rtol=1e-5)
     np.testing.assert_allclose(answers["bad"], [whole, whole, whole, whole, without], rtol=1e-5)
@@ -152,4 +153,5 @@ def test_grad_cam_is_the_channel_that_speaks_for_the_class():
     torch.testing.assert_close(found, torch.stack([maps[0, 0], maps[1, 1]]) / 16)
     by_itself = compute_grad_cam(lambda x: x.mean((2, 3)) * torch.tensor([1.0, 100.0]), maps)
     torch.testing.assert_close(by_itself, maps[:, 1] * 100 / 16)
-    assert (compute_grad_cam(lambda x: -x.mean((2, 3)), maps, torch.tensor([0, 1])) == 0).all(), "what speaks against it is left out"
+    against = compute_grad_cam(lambda x: -x.mean((2, 3)), maps, torch.tensor([0, 1]))
+    assert (against == 0).all(), "what speaks against it is left out"

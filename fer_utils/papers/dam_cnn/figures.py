@@ -1,5 +1,4 @@
-"""Where the mask is high and how classes part: Figures 6, 9 and 10 of Xie, Hu & Wu 2019, measured, and what closes the
-mask.
+"""Where the mask is high, what closes it, and how classes part: Figures 6, 9 and 10 of Xie, Hu & Wu 2019.
 
 The paper shows pictures of some faces. Here each picture becomes a number over test faces, whose regions FACSynth
 knows. All but the two regularisers that the paper did not try are read from what the trainings of the tables left.
@@ -38,8 +37,8 @@ from .recipe import Looks, StageOne, choose_recipes
 from .stages import predict_faces
 
 __all__ = [
-    "measure_closing", "measure_kept_closing", "measure_localisation", "measure_masks", "measure_pixels", "measure_regions",
-    "measure_silhouette", "split_regions",
+    "measure_closing", "measure_kept_closing", "measure_localisation", "measure_masks", "measure_pixels",
+    "measure_regions", "measure_silhouette", "split_regions",
 ]
 
 #: Codes of FACSynth's masks by part.
@@ -47,9 +46,12 @@ _PARTS: Mapping[str, tuple[int, ...]] = {"brows": (2,), "eyes": (3,), "mouth": (
 _SKIN, _BROWS, _EYES, _NOSE = 1, 2, 3, 4
 #: Maps of the localisation, besides those in whose order faces lose places: the run that left it, and the array.
 _MAPS: Mapping[str, tuple[str, str, str]] = {
-    "SERD mask": (TABLE, "", "mask"), "Grad-CAM": (TABLE, "", "cam"), "Grad-CAM of VGG-Face": ("dam-cnn/table-2", f"{FACE} ", "cam"),
+    "SERD mask": (TABLE, "", "mask"), "Grad-CAM": (TABLE, "", "cam"),
+    "Grad-CAM of VGG-Face": ("dam-cnn/table-2", f"{FACE} ", "cam"),
 }
-_REGULARISED: Mapping[str, tuple[bool, bool]] = {"VGG-SERD, sums": (True, True), "VGG-SERD, no regulariser": (False, False)}
+_REGULARISED: Mapping[str, tuple[bool, bool]] = {
+    "VGG-SERD, sums": (True, True), "VGG-SERD, no regulariser": (False, False),
+}
 
 
 def _has_regions(dataset: str, role: str) -> bool:
@@ -88,8 +90,7 @@ def plan_figure_6(setup: Setup) -> list[Run]:
 
 
 def measure_pixels(context: RunContext, role: str, first: StageOne, looks: Looks) -> list[Score]:
-    """Measure the silhouettes of test faces among their classes, in grey pixels; of posed faces within each fold's test
-    part."""
+    """Measure silhouettes of test faces in grey pixels, among the faces of one fold's test part."""
     faces = load_set(context, role, first.images)
     tested = find_tested(context.dataset, faces, role)
     kept = tested[: looks.maps]
@@ -177,8 +178,7 @@ def plan_figure_10(setup: Setup) -> list[Run]:
 def measure_masks(
     context: RunContext, row: str, role: str, source: str, first: StageOne, looks: Looks
 ) -> list[Score]:
-    """Measure each mask: ``mean weight``, ``closed`` (the share of places at or below 0), and ``neighbour
-    correlation``."""
+    """Measure the mean weight of masks, the share of closed places, at or below 0, and how neighbours correlate."""
     faces = _load_kept(context, role, first, looks)
     mask = context.load_arrays(source, role if source == TABLE else f"{row} {role}", ("mask",))["mask"]
     return [score_values(row, role, faces, {**_describe(mask), "neighbour correlation": measure_neighbours(mask)})]
@@ -238,7 +238,8 @@ def measure_kept_closing(context: RunContext, row: str, role: str, first: StageO
     """Measure the same of Table 4's VGG-SERD."""
     arrays = context.load_arrays(TABLE, role, (f"guess {SERD}", "mask"))
     return _score_closing(
-        context, row, role, load_set(context, role, first.images), arrays[f"guess {SERD}"].astype(int), arrays["mask"], {}
+        context, row, role, load_set(context, role, first.images), arrays[f"guess {SERD}"].astype(int),
+        arrays["mask"], {},
     )
 
 
@@ -262,13 +263,12 @@ def plan_localisation(setup: Setup) -> list[Run]:
     role = "basic"
     if role not in find_sets(setup.dataset) or not _has_regions(setup.dataset, role):
         return []
-    runs = [run for row in (*CURVES[:2], "Grad-CAM of VGG-Face") for run in _plan(setup, role, row, measure_localisation)]
-    return [*runs, *(run for row in CURVES[2:] for run in _plan(setup, role, row, measure_localisation))]
+    rows = (*CURVES, "Grad-CAM of VGG-Face")
+    return [run for row in rows for run in _plan(setup, role, row, measure_localisation)]
 
 
 def measure_localisation(context: RunContext, row: str, role: str, first: StageOne, looks: Looks) -> list[Score]:
-    """Measure how much of a map lies where the face moves, and whether VGG-SERD needs the places that the map points
-    at.
+    """Measure how much of a map lies where the face moves, and whether VGG-SERD needs what it points at.
 
     Parameters
     ----------

@@ -1,5 +1,4 @@
-"""What is looked at in a trained network, in the run that trained it: maps, what they are needed for, clusters, and
-what decoders draw."""
+"""What is looked at in a network by the run that trained it: maps, removal, clusters, and what decoders draw."""
 
 from __future__ import annotations
 
@@ -22,7 +21,8 @@ from .recipe import Looks, StageOne
 from .stages import compute_seen, part_for, prepare_faces
 
 __all__ = [
-    "CURVES", "look_at_decoders", "look_at_maps", "look_at_removal", "measure_neighbours", "measure_silhouettes", "spread_over_folds",
+    "CURVES", "look_at_decoders", "look_at_maps", "look_at_removal", "measure_neighbours", "measure_silhouettes",
+    "spread_over_folds",
 ]
 
 #: Maps in whose order faces lose places.
@@ -50,9 +50,10 @@ def look_at_maps(network: SerdNetwork, faces: FaceDataset, recipe: StageOne) -> 
     return found
 
 
-def look_at_removal(network: SerdNetwork, faces: FaceDataset, maps: Mapping[str, np.ndarray], looks: Looks, seed: int) -> dict[str, Any]:
-    """Follow what the network says of faces that lose places, and get them back, in the order of each of
-    :data:`CURVES`.
+def look_at_removal(
+    network: SerdNetwork, faces: FaceDataset, maps: Mapping[str, np.ndarray], looks: Looks, seed: int
+) -> dict[str, Any]:
+    """Follow what the network says of faces that lose places, and get them back, in the order of maps.
 
     Parameters
     ----------
@@ -72,7 +73,8 @@ def look_at_removal(network: SerdNetwork, faces: FaceDataset, maps: Mapping[str,
     """
     shape = maps["mask"].shape
     gaussian = np.broadcast_to(make_centred_gaussian(*shape[1:], spread=looks.spread), shape)
-    orders = dict(zip(CURVES, (maps["mask"], maps["cam"], gaussian, np.random.default_rng(seed).random(shape)), strict=True))
+    drawn = np.random.default_rng(seed).random(shape)
+    orders = dict(zip(CURVES, (maps["mask"], maps["cam"], gaussian, drawn), strict=True))
     found: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(faces), _BATCH):
         rows = slice(start, start + _BATCH)
@@ -80,16 +82,16 @@ def look_at_removal(network: SerdNetwork, faces: FaceDataset, maps: Mapping[str,
         images = scale_pixels(center_crop(images, network.input_size), next(network.parameters()).device)
         for name, order in orders.items():
             for kind in ("deletion", "insertion"):
-                curve = follow_removal(network, images, order[rows].astype(float), looks.points, insert=kind == "insertion")
+                insert = kind == "insertion"
+                curve = follow_removal(network, images, order[rows].astype(float), looks.points, insert=insert)
                 found.setdefault(f"{kind} {name}", []).append(curve)
     return {name: np.concatenate(parts).astype(np.float16) for name, parts in found.items()}
 
 
 def measure_silhouettes(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Silhouettes (Rousseeuw 1987) of faces among their classes, float64 ``[N]`` from -1 to 1, of features ``[N,
-    ...]``.
+    """Silhouettes (Rousseeuw 1987) of faces among their classes, float64 ``[N]``, of features ``[N, ...]``.
 
-    NaN if there is one class alone.
+    From -1 to 1; NaN if there is one class alone.
     """
     if not 1 < len(np.unique(labels)) < len(labels):
         return np.full(len(labels), np.nan)
@@ -147,7 +149,8 @@ def spread_over_folds(right: np.ndarray, fold: np.ndarray) -> tuple[float, np.nd
 
 
 def look_at_decoders(
-    model: DAMCNN, salient: np.ndarray, labels: np.ndarray, train_salient: np.ndarray, train_labels: np.ndarray, seed: int
+    model: DAMCNN, salient: np.ndarray, labels: np.ndarray, train_salient: np.ndarray, train_labels: np.ndarray,
+    seed: int,
 ) -> dict[str, np.ndarray]:
     """Encode faces, and say what each decoder draws of them, in units of salient features.
 
@@ -180,8 +183,9 @@ def look_at_decoders(
     for start in range(0, len(salient), _BATCH):
         rows = slice(start, start + _BATCH)
         with torch.inference_mode():
-            drawn = model.mpae.decode(torch.from_numpy(representation[rows]).to(device)).cpu().numpy() * ceiling  # [B, paths, C, S, S]
-        drawn, other = drawn.reshape(*drawn.shape[:2], -1), salient[targets[rows]].astype(np.float32)
+            drawn = model.mpae.decode(torch.from_numpy(representation[rows]).to(device))  # [B, paths, C, S, S]
+        drawn = (drawn.cpu().numpy() * ceiling).reshape(*drawn.shape[:2], -1)
+        other = salient[targets[rows]].astype(np.float32)
         above = np.square(np.maximum(other - ceiling, 0)).sum((1, 2, 3))
         other = other.reshape(len(other), -1)
         length = np.maximum(np.square(other).sum(1), 1e-12)
@@ -200,8 +204,7 @@ def look_at_decoders(
 
 
 def _measure_classes(flat: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means ``[K, D]`` of classes, and the root mean square distance of their faces from them ``[K]``; 0 without
-    faces."""
+    """Means ``[K, D]`` of classes, and their faces' root mean square distance from them ``[K]``."""
     means, sizes = np.zeros((labels.max() + 1, flat.shape[1]), np.float32), np.zeros(labels.max() + 1)
     for k in np.unique(labels):
         own = flat[labels == k]

@@ -1,5 +1,4 @@
-"""What the experiments of Xie, Hu & Wu 2019 share: faces of a role, one training of each network, what is kept of it,
-and scores.
+"""What the experiments of Xie, Hu & Wu 2019 share: faces, one training of each network, and scores.
 
 DAM-CNN and SERD are trained once for a role and a seed, in ``dam-cnn/table-4``. A network of the book's size is 50 MB,
 too much to keep; so the run that trains it looks at it, too (:mod:`~fer_utils.papers.dam_cnn.looks`), and leaves what
@@ -31,8 +30,9 @@ from .recipe import Looks, StageOne
 from .stages import build_serd_network, part_for, train_first
 
 __all__ = [
-    "FACE", "MOST", "PATHS", "SEEDS", "SERD", "TABLE", "find_tested", "limit_seeds", "list_across", "list_folds", "load_looked", "load_set", "load_seven",
-    "load_trunk_and_mask", "name_paths", "save_trunk_and_mask", "score_set", "score_values", "take_training", "train_network",
+    "FACE", "MOST", "PATHS", "SEEDS", "SERD", "TABLE", "find_tested", "limit_seeds", "list_across", "list_folds",
+    "load_looked", "load_set", "load_seven", "load_trunk_and_mask", "name_paths", "save_trunk_and_mask", "score_set",
+    "score_values", "take_training", "train_network",
 ]
 
 #: The experiment that trains the networks which the others read.
@@ -50,8 +50,7 @@ _FEWER = 3
 
 
 def limit_seeds(setup: Setup, role: str) -> tuple[int, ...]:
-    """The seeds of an experiment, fewer where each is dear, unless somebody asked for a number or the profile is the
-    paper's."""
+    """The seeds of an experiment, fewer where each is dear, unless somebody asked for a number."""
     if setup.asked or (setup.dataset.startswith("facsynth") and role not in POSED):
         return setup.seeds
     return setup.seeds[:_FEWER]
@@ -98,8 +97,7 @@ def load_looked(context: RunContext, role: str, looks: Looks) -> FaceDataset:
 
 
 def load_seven(context: RunContext, role: str, images: int | None) -> FaceDataset:
-    """Load all faces of a role with the basic emotions as classes, neutral among them: across datasets the paper has
-    seven (4.4.3).
+    """Load all faces of a role with the seven basic emotions as classes, as the paper has across datasets (4.4.3).
 
     Where a dataset has not the role, FACSynth's faces stand in.
     """
@@ -115,7 +113,8 @@ def load_seven(context: RunContext, role: str, images: int | None) -> FaceDatase
     else:
         faces = load_role(dataset, found.source, **options)
         loaded = {
-            "role": f"{dataset} {found.source}", "options": options, **fingerprint_faces(dataset, faces, found.source, options)
+            "role": f"{dataset} {found.source}", "options": options,
+            **fingerprint_faces(dataset, faces, found.source, options),
         }
         if loaded not in context.loaded:
             context.loaded.append(loaded)
@@ -189,17 +188,20 @@ def _round(value: torch.Tensor) -> torch.Tensor:
 def _list_trained(network: SerdNetwork, recipe: StageOne) -> dict[str, torch.Tensor]:
     """Weights of the trunk and the mask that stage one moved, by name."""
     part = part_for(network, recipe)
-    return {f"{module}.{name}": value for module in ("trunk", "serd") for name, value in getattr(part, module).state_dict().items()}
+    return {
+        f"{module}.{name}": value
+        for module in ("trunk", "serd") for name, value in getattr(part, module).state_dict().items()
+    }
 
 
 def save_trunk_and_mask(context: RunContext, name: str, network: SerdNetwork, recipe: StageOne) -> None:
     """Leave what stage two starts from, in half precision; see :func:`load_trunk_and_mask`."""
-    context.save_arrays(name, {key: value.cpu().numpy().astype(np.float16) for key, value in _list_trained(network, recipe).items()})
+    found = _list_trained(network, recipe)
+    context.save_arrays(name, {key: value.cpu().numpy().astype(np.float16) for key, value in found.items()})
 
 
 def load_trunk_and_mask(context: RunContext, id: str, name: str, recipe: StageOne, num_classes: int) -> SerdNetwork:
-    """Load what a run of another experiment left by :func:`save_trunk_and_mask`; the last layers are not those that
-    were trained.
+    """Load what a run of another experiment left by :func:`save_trunk_and_mask`; the last layers are new.
 
     Raises
     ------
@@ -237,10 +239,13 @@ def score_set(dataset: str, row: str, role: str, faces: FaceDataset, guess: np.n
 
 
 def score_values(row: str, role: str, faces: FaceDataset, values: Mapping[str, np.ndarray], **kept: Any) -> Score:
-    """Score numbers, one a face ``[N]``, whose means are metrics; NaN for a face that plays no part, and no metric
-    where all are NaN."""
+    """Score numbers, one a face ``[N]``, whose means are metrics; NaN for a face that plays no part.
+
+    Where all are NaN there is no metric.
+    """
     known = {name: each for name, each in values.items() if np.isfinite(each).sum() > 1}
     metrics = {name: float(np.nanmean(each)) for name, each in known.items()}
     return Score(
-        row, role, metrics, faces.classes, faces.labels, people=faces.identities, images=checksum_names(faces.names), values=known, **kept
+        row, role, metrics, faces.classes, faces.labels, people=faces.identities, images=checksum_names(faces.names),
+        values=known, **kept,
     )

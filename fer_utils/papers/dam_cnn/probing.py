@@ -1,5 +1,4 @@
-"""Does the representation carry less of the person than its input, as the title says? The paper does not measure it
-(Xie, Hu & Wu 2019).
+"""Does the representation carry less of the person than its input? Xie, Hu & Wu 2019 say so and do not measure it.
 
 Probes are linear classifiers on features of people whom no network here was trained on. They are asked of salient
 features, which go into the autoencoder, and of representations, which come out: of the paper's autoencoder, whose
@@ -46,7 +45,9 @@ from .protocol import find_sets
 from .recipe import Looks, StageOne, StageTwo, choose_recipes
 from .stages import compute_salient, train_second
 
-__all__ = ["ask_probes", "measure_ceiling", "measure_decoders", "measure_input", "measure_representation", "measure_rival"]
+__all__ = [
+    "ask_probes", "measure_ceiling", "measure_decoders", "measure_input", "measure_representation", "measure_rival",
+]
 
 #: Paths that are asked: Table 4's, and one, which is trained here.
 _COUNTS = (1, *PATHS)
@@ -77,7 +78,8 @@ def plan_probes(setup: Setup) -> list[Run]:
             runs += _plan(setup, row, measure_representation, "looks")
         else:
             runs += _plan(setup, row, measure_rival, "first", "second", "looks", count=count, method=_OTHERS)
-        runs += _plan(setup, name_paths(count, _SELF), measure_rival, "first", "second", "looks", count=count, method=_SELF)
+        plain = name_paths(count, _SELF)
+        runs += _plan(setup, plain, measure_rival, "first", "second", "looks", count=count, method=_SELF)
     return runs
 
 
@@ -103,7 +105,8 @@ def ask_probes(row: str, faces: FaceDataset, features: np.ndarray) -> Score:
     truth, people = faces.truth, faces.identities
     yaw = truth["yaw"].to_numpy()
     labels = {
-        "gender": np.where(truth["gender"] < 2, truth["gender"], -1), "race": truth["race"].to_numpy(), "age": truth["age"].to_numpy(),
+        "gender": np.where(truth["gender"] < 2, truth["gender"], -1),
+        "race": truth["race"].to_numpy(), "age": truth["age"].to_numpy(),
         "pose": np.digitize(yaw, np.quantile(yaw, (1 / 3, 2 / 3))), "expression": faces.labels,
     }
     values = {"identity": probe_identity(features, people)}
@@ -157,10 +160,10 @@ def measure_rival(
 
 
 def _train(
-    context: RunContext, faces: FaceDataset, looked: FaceDataset, first: StageOne, second: StageTwo, count: int, **options: Any
+    context: RunContext, faces: FaceDataset, looked: FaceDataset, first: StageOne, second: StageTwo, count: int,
+    **options: Any,
 ) -> tuple[tuple[Any, DAMCNN], dict[str, np.ndarray]]:
-    """Train stage two on Table 4's trunk and mask: these, the network, and what it makes of the faces that are looked
-    at."""
+    """Train stage two on Table 4's trunk and mask: these, the network, and what it makes of the looked-at faces."""
     (split,) = list_folds(context.dataset, faces, _ROLE, first)
     train, seed = faces.subset(split.train), context.seed or 0
     network = load_trunk_and_mask(context, TABLE, f"{_ROLE} trunk 0", first, len(faces.classes))
@@ -184,12 +187,14 @@ def plan_decoders(setup: Setup) -> list[Run]:
     if find_roles(setup.dataset)[_ROLE] == "facsynth-basic":
         sources |= {name_paths(count, _SELF): ("dam-cnn/probes", name_paths(count, _SELF)) for count in _COUNTS}
         sources |= {row: ("dam-cnn/section-4-3-2", f"{_ROLE} {row}") for row in ("DAM-CNN-g", "DAM-CNN-r")}
-    return [run for row, (id, name) in sources.items() for run in _plan(setup, row, measure_decoders, "first", "looks", id=id, name=name)]
+    return [
+        run for row, (id, name) in sources.items()
+        for run in _plan(setup, row, measure_decoders, "first", "looks", id=id, name=name)
+    ]
 
 
 def measure_decoders(context: RunContext, row: str, id: str, name: str, first: StageOne, looks: Looks) -> list[Score]:
-    """Score what decoders draw of one person's face: which training face is nearest, and how far the decoders are
-    apart.
+    """Score what decoders draw of one person's face: which training face is nearest, how far they are apart.
 
     Returns
     -------

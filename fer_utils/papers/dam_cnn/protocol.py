@@ -37,7 +37,8 @@ class Protocol:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-#: By the catalogue's key, with the classes of Table 4. FER2013's validation part is tested on too, by the same networks.
+#: By the catalogue's key, with the classes of Table 4. FER2013's validation part is tested on too, by the same
+#: networks.
 PROTOCOLS: Mapping[str, Protocol] = {
     "ckplus": Protocol(10, options={"frames": "apex3", "classes": 6}),
     "jaffe": Protocol(10, options={"classes": 6}),
@@ -59,7 +60,8 @@ class FaceSet:
     Attributes
     ----------
     role : str
-        As ``published.yaml`` has it: ``lab`` is CK+ or FACSynth's stand-in, ``basic`` are wild faces that the paper has not.
+        As ``published.yaml`` has it: ``lab`` is CK+ or FACSynth's stand-in, ``basic`` are wild faces that the paper has
+        not.
     source : str
         The role by which the dataset gives these faces.
     protocol : Protocol
@@ -102,9 +104,9 @@ def find_sets(dataset: str) -> dict[str, FaceSet]:
 def split_set(faces: FaceDataset, protocol: Protocol, folds: int | None = None) -> list[Split]:
     """Split faces by a protocol, by people where they are known.
 
-    Whether its folds are of people the paper says of BAUM-2i alone ("the PPI protocol"). Of single images, the last three frames of one
-    sequence of CK+, and five versions of one picture of JAFFE, would lie on both sides; so here the folds are of people wherever a dataset
-    knows them.
+    Whether its folds are of people the paper says of BAUM-2i alone ("the PPI protocol"). Of single images, the last
+    three frames of one sequence of CK+, and five versions of one picture of JAFFE, would lie on both sides; so here the
+    folds are of people wherever a dataset knows them.
 
     Parameters
     ----------
@@ -137,15 +139,16 @@ def split_faces(faces: FaceDataset, dataset: str) -> list[Split]:
 
 
 def augment_faces(train: FaceDataset, seed: int = 0) -> FaceDataset:
-    """Make five faces of each training face (:func:`~fer_utils.augment.augment_jaffe`), as the paper does of JAFFE's (4.1.1).
+    """Make five faces of each, by :func:`~fer_utils.augment.augment_jaffe`, as the paper does of JAFFE's (4.1.1).
 
-    It does so before it splits them; here only training faces are given, so that no version of a test face is trained on. Neutral faces,
-    which 1,065 = 5 x 213 counts although the table has six classes, take no part.
+    It does so before it splits them; here only training faces are given, so that no version of a test face is trained
+    on. Neutral faces, which 1,065 = 5 x 213 counts although the table has six classes, take no part.
 
     Returns
     -------
     FaceDataset
-        ``[5 * N]``, the five of a face one after the other; marks, masks and votes are left out, as they would have to be turned too.
+        ``[5 * N]``, the five of a face one after the other; marks, masks and votes are left out, as they would have to
+        be turned too.
     """
     images = torch.tensor(train.images)
     colours = images.ndim == 4

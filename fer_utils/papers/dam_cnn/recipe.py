@@ -16,13 +16,13 @@ __all__ = ["Looks", "StageOne", "StageOneLab", "StageTwo", "StageTwoLab", "choos
 class StageOne(Recipe):
     """Trunk and SERD, trained together (sections 3.1, 3.2 and 4.1.2); what the paper does not say is marked.
 
-    The paper's rate, 0.00001, is one for Adam, which it does not name. It trains "until the loss converges", and says of neither batch,
-    steps nor weight decay a word; there is none here. The book's trunk is the face network that ships, of which the stages up to
-    ``frozen`` are computed once for each face.
+    The paper's rate, 0.00001, is one for Adam, which it does not name. It trains "until the loss converges", and says
+    of neither batch, steps nor weight decay a word; there is none here. The book's trunk is the face network that
+    ships, of which the stages up to ``frozen`` are computed once for each face.
 
-    SGD at the rate of 0.03, best for the face network's upper stages without a mask (``transfer/face-network``), closes the mask for good
-    within 50 steps. In the first 80 steps on 256 training faces the loss fell to 1.74 with SGD at 0.01, to 1.35 with Adam at 0.0003, and
-    not at all with Adam at 0.001, of which the mask nearly closed.
+    SGD at the rate of 0.03, best for the face network's upper stages without a mask (``transfer/face-network``), closes
+    the mask for good within 50 steps. In the first 80 steps on 256 training faces the loss fell to 1.74 with SGD at
+    0.01, to 1.35 with Adam at 0.0003, and not at all with Adam at 0.001, of which the mask nearly closed.
     """
 
     gamma_1: float = 0.001  # of the mask's size, 4.1.2
@@ -96,7 +96,7 @@ class StageTwoLab(StageTwo):
 class Looks(Recipe):
     """At how many test faces a trained network is looked at more closely; the paper shows six faces of each set."""
 
-    maps: int = scale(3_068)  # faces of which masks and maps are kept, and in which silhouettes are measured; RAF-DB's test part has as many
+    maps: int = scale(3_068)  # faces of which maps and silhouettes are kept; as many as RAF-DB's test part
     curves: int = scale(300)  # of these, faces that lose places and get them back
     points: int = scale(8)  # in how many steps
     people: int = scale(200)  # who are asked for in the probes
@@ -109,7 +109,7 @@ class Looks(Recipe):
 
 
 def choose_recipes(profile: str, role: str, *names: str) -> dict[str, Recipe]:
-    """The named ones of the recipes ``first`` and ``second``, of the stages, and ``looks``, at a profile's size, for a role's faces."""
+    """The recipes of the stages, ``first`` and ``second``, and ``looks``, as named, for a role's faces."""
     posed = role in POSED
     recipes = {
         "first": StageOneLab() if posed else StageOne(), "second": StageTwoLab() if posed else StageTwo(), "looks": Looks(),

@@ -55,10 +55,11 @@ _PARTS: Mapping[str, tuple[bool, bool]] = {"VGG-SERD-reg1": (True, False), "VGG-
 @register_experiment(TABLE, seeds=SEEDS)
 def plan_table_4(setup: Setup) -> list[Run]:
     """One run a role and seed: VGG-SERD, and on its features DAM-CNN of two to five paths, in every fold."""
-    return [
-        Run(f"paths {role}", measure_paths, {"role": role, **choose_recipes(setup.profile, role, "first", "second", "looks")}, seed)
-        for role in find_sets(setup.dataset) for seed in limit_seeds(setup, role)
-    ]
+    runs = []
+    for role in find_sets(setup.dataset):
+        arguments = {"role": role, **choose_recipes(setup.profile, role, "first", "second", "looks")}
+        runs += [Run(f"paths {role}", measure_paths, arguments, seed) for seed in limit_seeds(setup, role)]
+    return runs
 
 
 class _Trace:
@@ -66,7 +67,9 @@ class _Trace:
 
     def __init__(self, faces: FaceDataset, tested: np.ndarray, looks: Looks) -> None:
         self.faces, self.kept = faces, tested[: looks.maps]
-        self.arrays: dict[str, np.ndarray] = {"kept": self.kept.astype(np.int32), "fold": np.full(len(faces), -1, np.int8)}
+        self.arrays: dict[str, np.ndarray] = {
+            "kept": self.kept.astype(np.int32), "fold": np.full(len(faces), -1, np.int8),
+        }
 
     def put_guess(self, row: str, positions: np.ndarray, guess: np.ndarray) -> None:
         self.arrays.setdefault(f"guess {row}", np.full(len(self.faces), -1, np.int8))[positions] = guess
@@ -121,10 +124,10 @@ def measure_paths(context: RunContext, role: str, first: StageOne, second: Stage
 
 
 def _look_at_first(
-    context: RunContext, network: SerdNetwork, trace: _Trace, where: np.ndarray, first: StageOne, looks: Looks, *, whole: bool
+    context: RunContext, network: SerdNetwork, trace: _Trace, where: np.ndarray, first: StageOne, looks: Looks, *,
+    whole: bool,
 ) -> None:
-    """Predictions of VGG-SERD, maps of those faces that are kept, and what becomes of some of them when places are
-    taken away."""
+    """Predictions of VGG-SERD, maps of kept faces, and what becomes of some of them as places are taken away."""
     trace.put_guess(SERD, where, predict_faces(network, trace.faces.subset(where), first))
     kept = np.intersect1d(where, trace.kept)
     if not len(kept):
@@ -134,14 +137,15 @@ def _look_at_first(
     if whole:
         some = kept[: looks.curves]
         curves = look_at_removal(
-            network, trace.faces.subset(some), {name: each[: len(some)] for name, each in maps.items()}, looks, context.seed or 0
+            network, trace.faces.subset(some), {name: each[: len(some)] for name, each in maps.items()}, looks,
+            context.seed or 0,
         )
         trace.arrays |= curves
 
 
 def _train_paths(
-    context: RunContext, network: SerdNetwork, train: FaceDataset, trace: _Trace, where: np.ndarray, place: tuple[str, int, bool],
-    recipes: tuple[StageOne, StageTwo, Looks],
+    context: RunContext, network: SerdNetwork, train: FaceDataset, trace: _Trace, where: np.ndarray,
+    place: tuple[str, int, bool], recipes: tuple[StageOne, StageTwo, Looks],
 ) -> None:
     """Stage two for each number of paths, on features that are computed once."""
     (role, fold, whole), (first, second, looks) = place, recipes
@@ -201,15 +205,16 @@ def plan_table_2(setup: Setup) -> list[Run]:
 
 @register_experiment("dam-cnn/table-3", seeds=SEEDS, needs=(TABLE,))
 def plan_table_3(setup: Setup) -> list[Run]:
-    """Each part of the regulariser alone is trained, both together are Table 4's; on sets in the wild, as the paper's
-    SFEW is one."""
+    """Each part of the regulariser alone is trained, both together are Table 4's; on sets in the wild, as SFEW is."""
     runs = []
     for role in find_sets(setup.dataset):
         if role not in ("film", "basic"):
             continue
         recipes = choose_recipes(setup.profile, role, "first", "looks")
         for seed in limit_seeds(setup, role):
-            runs += [Run(f"{row} {role}", measure_trained, {"row": row, "role": role, **recipes}, seed) for row in _PARTS]
+            runs += [
+                Run(f"{row} {role}", measure_trained, {"row": row, "role": role, **recipes}, seed) for row in _PARTS
+            ]
             runs.append(Run(f"{SERD} {role}", measure_kept, {"role": role, "recipe": recipes["first"]}, seed))
     return runs
 
@@ -250,13 +255,14 @@ def measure_trained(context: RunContext, row: str, role: str, first: StageOne, l
 
 
 def measure_kept(context: RunContext, role: str, recipe: StageOne) -> list[Score]:
-    """Score VGG-SERD of Table 4. Where there are folds, ``accuracy spread`` is the deviation of the accuracy over
-    them."""
+    """Score VGG-SERD of Table 4; ``accuracy spread`` is the deviation of the accuracy over folds."""
     faces = load_set(context, role, recipe.images)
     return _score_folds(context, SERD, role, faces, _load_trace(context, role, f"guess {SERD}", "fold"))
 
 
-def _score_folds(context: RunContext, row: str, role: str, faces: FaceDataset, arrays: Mapping[str, np.ndarray]) -> list[Score]:
+def _score_folds(
+    context: RunContext, row: str, role: str, faces: FaceDataset, arrays: Mapping[str, np.ndarray]
+) -> list[Score]:
     guess, fold = arrays[f"guess {row}"].astype(int), arrays["fold"]
     kept: dict[str, Any] = {}
     if fold.max() > 0:
@@ -270,10 +276,13 @@ def _score_folds(context: RunContext, row: str, role: str, faces: FaceDataset, a
 
 
 def _plan_confusion(setup: Setup, roles: tuple[str, ...]) -> list[Run]:
-    return [
-        Run(f"{name_paths(MOST)} {role}", measure_confusion, {"role": role, "recipe": choose_recipes(setup.profile, role, "first")["first"]}, seed)
-        for role in find_sets(setup.dataset) if role in roles for seed in limit_seeds(setup, role)
-    ]
+    runs = []
+    for role in find_sets(setup.dataset):
+        if role in roles:
+            arguments = {"role": role, "recipe": choose_recipes(setup.profile, role, "first")["first"]}
+            name = f"{name_paths(MOST)} {role}"
+            runs += [Run(name, measure_confusion, arguments, seed) for seed in limit_seeds(setup, role)]
+    return runs
 
 
 @register_experiment("dam-cnn/table-5", seeds=SEEDS, needs=(TABLE,))
@@ -291,7 +300,8 @@ def plan_table_7(setup: Setup) -> list[Run]:
 def measure_confusion(context: RunContext, role: str, recipe: StageOne) -> list[Score]:
     """Take the predictions of DAM-CNN with five paths; the ledger keeps them as a confusion matrix."""
     faces, row = load_set(context, role, recipe.images), name_paths(MOST)
-    return score_set(context.dataset, row, role, faces, _load_trace(context, role, f"guess {row}")[f"guess {row}"].astype(int))
+    guess = _load_trace(context, role, f"guess {row}")[f"guess {row}"].astype(int)
+    return score_set(context.dataset, row, role, faces, guess)
 
 
 # -- the number of paths, chosen on people who are not tested ----------------------------------------------------------
@@ -300,10 +310,10 @@ def measure_confusion(context: RunContext, role: str, recipe: StageOne) -> list[
 @register_experiment("dam-cnn/chosen-paths", seeds=SEEDS, needs=(TABLE,))
 def plan_chosen_paths(setup: Setup) -> list[Run]:
     """On wild faces alone: on posed ones the ten folds would be trained twice over."""
-    return [
-        Run(f"paths {role}", measure_choice, {"role": role, **choose_recipes(setup.profile, role, "first", "second")}, seed)
-        for role in find_sets(setup.dataset) if role == "basic" for seed in limit_seeds(setup, role)
-    ]
+    if "basic" not in find_sets(setup.dataset):
+        return []
+    arguments = {"role": "basic", **choose_recipes(setup.profile, "basic", "first", "second")}
+    return [Run("paths basic", measure_choice, arguments, seed) for seed in limit_seeds(setup, "basic")]
 
 
 def measure_choice(context: RunContext, role: str, first: StageOne, second: StageTwo) -> list[Score]:
@@ -333,4 +343,5 @@ def measure_choice(context: RunContext, role: str, first: StageOne, second: Stag
     chosen = PATHS[int(np.argmax([score.metrics["mean diagonal"] for score in scores]))]
     row = name_paths(chosen)
     guess = _load_trace(context, role, f"guess {row}")[f"guess {row}"].astype(int)
-    return [*scores, *score_set(context.dataset, "DAM-CNN, chosen paths", role, faces, guess, series={"paths": [float(chosen)]})]
+    series = {"paths": [float(chosen)]}
+    return [*scores, *score_set(context.dataset, "DAM-CNN, chosen paths", role, faces, guess, series=series)]

@@ -1,5 +1,4 @@
-"""Other targets and other faces: decoders by gender, Table 11 across datasets, and the parameters of section 4.5 (Xie,
-Hu & Wu 2019).
+"""Decoders by gender, Table 11 across datasets, and the parameters of section 4.5 (Xie, Hu & Wu 2019).
 
 Five seeds on FACSynth, three elsewhere; a network that is trained here takes one to four minutes.
 """
@@ -46,7 +45,8 @@ __all__ = ["CROSSED", "GENDERS", "count_parameters", "measure_across", "measure_
 
 #: Rows of Table 11 by the role of the faces that are trained on; those of the wild are the book's.
 CROSSED: Mapping[str, str] = {
-    "lab": "DAM-CNN from CK+", "lab-small": "DAM-CNN from JAFFE", "tfeid": "DAM-CNN from TFEID", "basic": "DAM-CNN from the wild",
+    "lab": "DAM-CNN from CK+", "lab-small": "DAM-CNN from JAFFE", "tfeid": "DAM-CNN from TFEID",
+    "basic": "DAM-CNN from the wild",
 }
 #: Sets of the paper, and ours, of which genders are known.
 GENDERS = ("basic", "baum2i")
@@ -66,11 +66,16 @@ def plan_section_4_3_2(setup: Setup) -> list[Run]:
             continue
         recipes = choose_recipes(setup.profile, role, "first", "second", "looks")
         for seed in limit_seeds(setup, role):
-            runs += [Run(f"{row} {role}", measure_genders, {"row": row, "role": role, **recipes}, seed) for row in ("DAM-CNN-g", "DAM-CNN-r")]
+            runs += [
+                Run(f"{row} {role}", measure_genders, {"row": row, "role": role, **recipes}, seed)
+                for row in ("DAM-CNN-g", "DAM-CNN-r")
+            ]
     return runs
 
 
-def measure_genders(context: RunContext, row: str, role: str, first: StageOne, second: StageTwo, looks: Looks) -> list[Score]:
+def measure_genders(
+    context: RunContext, row: str, role: str, first: StageOne, second: StageTwo, looks: Looks
+) -> list[Score]:
     """Train DAM-CNN of two paths, whose decoders draw women and men, or any face of the class.
 
     Faces of unknown gender, such as small children, are not trained on in either; they are tested on.
@@ -101,16 +106,19 @@ def measure_genders(context: RunContext, row: str, role: str, first: StageOne, s
         salient = compute_salient(network, train, first, mirrored=first.mirrored)
         targets = _make_gender_targets(train) if row == "DAM-CNN-g" else None
         checkpoint = context.workdir / f"second-{fold}.safetensors"
-        model, _ = train_second(network, train, first, second, 2, seed, checkpoint, make_targets=targets, salient=salient)
+        model, _ = train_second(
+            network, train, first, second, 2, seed, checkpoint, make_targets=targets, salient=salient
+        )
         where = split.test if len(splits) > 1 else tested
-        guess[where] = compute_named(model.second_stage(), compute_salient(network, faces.subset(where), first), "scores").argmax(1)
+        shown = compute_salient(network, faces.subset(where), first)
+        guess[where] = compute_named(model.second_stage(), shown, "scores").argmax(1)
         if len(splits) == 1:
             looked = load_looked(context, role, looks)
             drawn = look_at_decoders(
                 model, compute_salient(network, looked, first), looked.labels, salient[: len(train)], train.labels, seed
             )
-            shown = (train.attributes["gender"].to_numpy() == "male").astype(np.int8)[drawn.pop("nearest")]
-            context.save_arrays(f"{role} {row}", {**drawn, "nearest is male": shown})
+            men = (train.attributes["gender"].to_numpy() == "male").astype(np.int8)
+            context.save_arrays(f"{role} {row}", {"nearest is male": men[drawn.pop("nearest")], **drawn})
     return score_set(context.dataset, row, role, faces, guess)
 
 
@@ -124,8 +132,7 @@ def _make_gender_targets(train: FaceDataset) -> Any:
 
 @register_experiment("dam-cnn/table-11", seeds=SEEDS, needs=(TABLE,))
 def plan_table_11(setup: Setup) -> list[Run]:
-    """Every set to train on, and all others to test on; a network trained on all of a posed set, Table 4's for wild
-    faces."""
+    """Every set to train on, and all others to test on; the networks of wild faces are Table 4's."""
     return [
         Run(row, measure_across, {"role": role, **choose_recipes(setup.profile, role, "first", "second")}, seed)
         for role, row in CROSSED.items() if role in find_sets(setup.dataset) and list_across(setup.dataset, role)
@@ -134,8 +141,7 @@ def plan_table_11(setup: Setup) -> list[Run]:
 
 
 def measure_across(context: RunContext, role: str, first: StageOne, second: StageTwo) -> list[Score]:
-    """Train on one set of faces, with seven classes, and test on the others: on the test part where there is one, else
-    on all faces.
+    """Train on one set of faces, with seven classes, and test on the others: on the test part of wild faces.
 
     Parameters
     ----------
@@ -177,8 +183,7 @@ def plan_section_4_5(setup: Setup) -> list[Run]:
 
 
 def count_parameters(context: RunContext) -> list[Score]:
-    """Count the weights of MPVS-Net by Table 1, in millions, with dense decoders and with the convolutional ones of
-    section 4.5."""
+    """Count the weights of MPVS-Net by Table 1, in millions, with dense and with convolutional decoders."""
     scores = []
     for decoder, word in (("dense", ""), ("convolutional", ", convolutional decoders")):
         for count in PATHS:
@@ -187,5 +192,6 @@ def count_parameters(context: RunContext) -> list[Score]:
                 net = MPVSNet(mpae, torch.nn.Linear(4096, 4096), torch.nn.Linear(4096, 7))
             millions = sum(weight.numel() for weight in net.parameters()) / 1e6
             # counted twice: a count does not vary, and an interval has to know
-            scores.append(Score(f"{name_paths(count)}{word}", "", {"parameters": millions}, values={"parameters": [millions] * 2}))
+            values = {"parameters": [millions] * 2}
+            scores.append(Score(f"{name_paths(count)}{word}", "", {"parameters": millions}, values=values))
     return scores

@@ -1,8 +1,10 @@
-"""Every experiment at the smoke profile on FACSynth: its rows and metrics, what is kept, and that claims can be judged."""
+"""Every experiment at the smoke profile on FACSynth: its rows and metrics, what is kept, and that claims can be
+judged."""
 
 from __future__ import annotations
 
 import functools
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +23,7 @@ from fer_utils.experiments import context as context_module
 from fer_utils.experiments.published import Cell
 from fer_utils.experiments.recipe import Profile
 from fer_utils.experiments.scores import unpack_values
-from fer_utils.papers.dam_cnn import networks, probing, tables
+from fer_utils.papers.dam_cnn import networks, probing, stages, tables
 from fer_utils.papers.dam_cnn.figures import split_regions
 from fer_utils.papers.dam_cnn.looks import (
     look_at_decoders,
@@ -87,7 +89,7 @@ def measured(reader, item, row, role, metric):
     return [found.value for found in reader.measure(Cell(f"dam-cnn/{item}", row, role, metric))]
 
 
-# -- rows and claims ------------------------------------------------------------------------------------------------------
+# -- rows and claims ---------------------------------------------------------------------------------------------------
 
 
 def test_every_cell_of_every_claim_is_measured_or_said_not_to_be(reader):
@@ -97,7 +99,8 @@ def test_every_cell_of_every_claim_is_measured_or_said_not_to_be(reader):
             missing |= {cell for _, cell in comparison.terms if cell.role not in ABSENT and not reader.measure(cell)}
     assert not missing
     for item in ("table-6", "table-8", "table-9", "table-10"):
-        claims = [c for c in PAPER.claims if any(cell.item == f"dam-cnn/{item}" for p in c.comparisons for _, cell in p.terms)]
+        id = f"dam-cnn/{item}"
+        claims = [c for c in PAPER.claims if any(cell.item == id for p in c.comparisons for _, cell in p.terms)]
         assert all(claim.not_attempted for claim in claims) and f"dam-cnn/{item}" not in IDS, "audit only"
 
 
@@ -154,7 +157,7 @@ def test_which_runs_are_planned():
         assert run.arguments["role"] == {"ckplus": "lab", "jaffe": "lab-small"}.get(dataset, dataset)
 
 
-# -- numbers that follow from what is kept --------------------------------------------------------------------------------
+# -- numbers that follow from what is kept -----------------------------------------------------------------------------
 
 
 def test_scores_follow_from_files(data, reader):
@@ -176,7 +179,8 @@ def test_scores_follow_from_files(data, reader):
 
 def test_regions_that_express_have_weights_of_their_own(reader):
     for role in ("basic", "lab"):
-        values = [measured(reader, "figure-9", f"VGG-SERD, {word} regions", role, "mean weight") for word in ("expressive", "other")]
+        rows = [f"VGG-SERD, {word} regions" for word in ("expressive", "other")]
+        values = [measured(reader, "figure-9", row, role, "mean weight") for row in rows]
         assert all(-1 < found[0] < 1 for found in values) and values[0] != values[1]
 
 
@@ -186,10 +190,10 @@ def test_values_are_one_a_person(reader):
     found = unpack_values(score["values"]["identity"])
     assert np.isnan(found).sum() == len(found) / 2, "every second face is trained on"
     estimate = reader.estimate([PAPER.claim("suppresses-identity").comparisons[0]])[0]
-    assert estimate.units == LOOKS.people and estimate.count == 2 * LOOKS.people
+    assert estimate.units == LOOKS.people and estimate.count == LOOKS.people
 
 
-# -- the parts, by hand ---------------------------------------------------------------------------------------------------
+# -- the parts, by hand ------------------------------------------------------------------------------------------------
 
 
 def test_accuracies_of_folds_and_their_spread():
@@ -262,11 +266,12 @@ def test_what_is_left_of_stage_one_gives_the_same_features(tmp_path):
     for name, content in context.files.items():
         (folder / name).write_bytes(content)
     again = load_trunk_and_mask(context, "dam-cnn/table-4", "basic trunk 0", FIRST, 7)
-    np.testing.assert_array_equal(compute_salient(again, faces, FIRST), compute_salient(network, faces, FIRST))
+    # convolutions of a network that was trained add up in another order
+    np.testing.assert_allclose(compute_salient(again, faces, FIRST), compute_salient(network, faces, FIRST), atol=1e-4)
     assert sum(map(len, context.files.values())) < 5e6
 
 
-# -- faces and plans ------------------------------------------------------------------------------------------------------
+# -- faces and plans ---------------------------------------------------------------------------------------------------
 
 
 def test_people_who_are_looked_at_have_equally_many_faces(tmp_path):
@@ -282,7 +287,7 @@ def test_sets_go_by_the_papers_names():
     }
     assert list(find_sets("fer2013")["fer2013"].also) == ["fer2013-val"]
     faces = make_faces()
-    parts = faces.replace(split=np.where(np.arange(28) % 3 == 0, "train", np.where(np.arange(28) % 3 == 1, "val", "test")))
+    parts = faces.replace(split=np.array(["train", "val", "test"])[np.arange(28) % 3])
     assert set(parts.split[find_tested("fer2013", parts, "fer2013")]) == {"val", "test"}
     guess = np.where(parts.split == "train", -1, parts.labels)
     scores = networks.score_set("fer2013", "row", "fer2013", parts, guess)
@@ -318,11 +323,32 @@ def test_a_killed_run_goes_on_to_the_same_scores(tmp_path, monkeypatch, stop_aft
     assert whole.files == again.files
 
 
+def test_the_papers_way_with_a_trunk_that_is_trained_whole(tmp_path, monkeypatch):
+    """VGG-Face in miniature, without the weights that the reader has to bring: nothing is frozen."""
+    monkeypatch.setattr(stages, "load_trunk", lambda *_, **__: None)
+    monkeypatch.setattr(stages, "find_vgg_face", lambda: (tmp_path, "rgb"))
+    faces = make_faces()
+    parts = faces.replace(split=np.where(np.arange(28) < 14, "train", "test"))
+    monkeypatch.setattr(tables, "load_set", lambda *_, **__: parts)
+    monkeypatch.setattr(tables, "load_looked", lambda *_: parts.test)
+    monkeypatch.setattr(tables, "list_across", lambda *_: [])
+    first = StageOne(width=1 / 64, input_size=64, learning_rate=1e-3, steps=3)
+    context = RunContext("dam-cnn/table-4", Profile.PAPER, "facsynth", 0, tmp_path / "run")
+    scores = tables.measure_paths(context, "basic", first, SECOND, LOOKS)
+    assert [score.row for score in scores] == ["VGG-SERD", *map(name_paths, PATHS)]
+    assert all(len(score.guess) == 14 for score in scores)
+    with np.load(io.BytesIO(context.files["basic-trunk-0-0.npz"])) as kept:
+        assert "trunk.0.weight" in kept.files and "serd.attention.bias" in kept.files
+    with np.load(io.BytesIO(context.files["basic-0.npz"])) as kept:
+        assert kept["mask"].shape == (14, 2, 2) and kept["insertion Grad-CAM"].shape == (LOOKS.curves, LOOKS.points + 1)
+
+
 def test_gender_needs_a_gender(tmp_path, monkeypatch):
     from fer_utils.papers.dam_cnn import variants
 
     faces = make_faces()
-    monkeypatch.setattr(variants, "load_set", lambda *_, **__: faces.replace(split=np.where(np.arange(28) < 14, "train", "test")))
+    parts = faces.replace(split=np.where(np.arange(28) < 14, "train", "test"))
+    monkeypatch.setattr(variants, "load_set", lambda *_, **__: parts)
     context = RunContext("dam-cnn/section-4-3-2", Profile.SMOKE, "facsynth", 0, tmp_path)
     with pytest.raises(ValueError, match="toy does not say who is a woman or a man"):
         variants.measure_genders(context, "DAM-CNN-g", "basic", FIRST, SECOND, LOOKS)
