@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...datasets import catalog
 from ...datasets.base import FaceDataset
 from ...experiments.context import RunContext
 from ...experiments.faces import find_roles, fingerprint_faces, keep_classes, limit_per_class, load_role
@@ -122,9 +123,13 @@ def load_seven(context: RunContext, role: str, images: int | None) -> FaceDatase
 
 
 def list_across(dataset: str, role: str) -> list[str]:
-    """Sets that a network trained on a role's faces is tested on."""
+    """Sets that a network trained on a role's faces is tested on, as far as they are on this machine."""
     own = find_sets(dataset)
-    others = [other for other in _TESTED_ACROSS if other in own and other != role]
+    keys = {other: find_roles(dataset)[found.source] for other, found in own.items()}
+    others = [
+        other for other in _TESTED_ACROSS
+        if other in own and other != role and catalog.is_here(catalog.find(keys[other]))
+    ]
     # a dataset with wild faces alone meets FACSynth's posed ones, and one with posed faces alone its wild ones
     return others or [other for other in ("lab", "basic") if other not in own]
 

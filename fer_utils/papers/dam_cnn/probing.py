@@ -155,8 +155,9 @@ def measure_rival(
     faces, looked = load_set(context, _ROLE, first.images), load_looked(context, _ROLE, looks)
     make = (lambda where: Itself(count)) if method == _SELF else None
     _, found = _train(context, faces, looked, first, second, count, make_targets=make)
+    representation = found.pop("representation")
     context.save_arrays(row, found)
-    return [ask_probes(row, looked, found["representation"].astype(np.float32) / 255)]
+    return [ask_probes(row, looked, representation.astype(np.float32) / 255)]
 
 
 def _train(

@@ -249,7 +249,8 @@ def measure_trained(context: RunContext, row: str, role: str, first: StageOne, l
         trace.put_guess(row, where, predict_faces(network, faces.subset(where), first))
         kept = np.intersect1d(where, trace.kept)
         if len(kept):
-            trace.put_kept(kept, look_at_maps(network, faces.subset(kept), first))
+            found, wanted = look_at_maps(network, faces.subset(kept), first), "cam" if row == FACE else "mask"
+            trace.put_kept(kept, {wanted: found[wanted]})
     context.save_arrays(f"{row} {role}", trace.arrays)
     return _score_folds(context, row, role, faces, trace.arrays)
 

@@ -118,7 +118,8 @@ def measure_genders(
                 model, compute_salient(network, looked, first), looked.labels, salient[: len(train)], train.labels, seed
             )
             men = (train.attributes["gender"].to_numpy() == "male").astype(np.int8)
-            context.save_arrays(f"{role} {row}", {"nearest is male": men[drawn.pop("nearest")], **drawn})
+            kept = {name: drawn[name] for name in ("error", "floor", "spread", "to mean")}
+            context.save_arrays(f"{role} {row}", {"nearest is male": men[drawn["nearest"]], **kept})
     return score_set(context.dataset, row, role, faces, guess)
 
 
