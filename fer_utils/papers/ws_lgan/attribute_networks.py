@@ -1,4 +1,4 @@
-"""The branches of the Attention Map Generator, trained once a seed for all tables: what they learn from, and how well they know it."""
+"""The branches of the Attention Map Generator, trained once a seed for all tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ def plan_attributes(setup: Setup) -> list[Run]:
     if setup.dataset != find_home(setup.dataset):
         return []
     recipe = Generator().at(setup.profile)
-    return [Run(part, measure_branch, {"part": part, "recipe": recipe}, seed) for seed in limit_seeds(setup) for part in PARTS]
+    return [
+        Run(part, measure_branch, {"part": part, "recipe": recipe}, seed)
+        for seed in limit_seeds(setup) for part in PARTS
+    ]
 
 
 def measure_branch(context: RunContext, part: str, recipe: Generator) -> list[Score]:
@@ -41,11 +44,12 @@ def measure_branch(context: RunContext, part: str, recipe: Generator) -> list[Sc
     Returns
     -------
     list of Score
-        The row of the part on ``held-back``, the people by whom its best weights were chosen; and on FACSynth, whose attributes are known,
-        on the test faces of ``basic`` and on ``lab``.
+        The row of the part on ``held-back``, the people by whom its best weights were chosen; and on FACSynth, whose
+        attributes are known, on the test faces of ``basic`` and on ``lab``.
     """
-    task = draw_task(context, part, recipe, context.seed or 0)
-    model, _ = train_attribute_network(task, recipe, context.seed or 0, checkpoint=context.workdir / "training.safetensors")
+    seed, checkpoint = context.seed or 0, context.workdir / "training.safetensors"
+    task = draw_task(context, part, recipe, seed)
+    model, _ = train_attribute_network(task, recipe, seed, checkpoint=checkpoint)
     context.save_network(part, model, recipe)
     scores = [_score(part, "held-back", model, task.validation)]
     if context.dataset == RENDERED:
@@ -54,8 +58,10 @@ def measure_branch(context: RunContext, part: str, recipe: Generator) -> list[Sc
     return scores
 
 
-def draw_task(context: RunContext, part: str, recipe: Generator, seed: int, without: Sequence[str] = ()) -> AttributeTask:
-    """Draw what a branch learns from: CelebA as in the paper, or FACSynth's training people, wild and compound, nobody who is tested.
+def draw_task(
+    context: RunContext, part: str, recipe: Generator, seed: int, without: Sequence[str] = ()
+) -> AttributeTask:
+    """Draw what a branch learns from: CelebA as in the paper, or FACSynth's training people, wild and compound.
 
     Parameters
     ----------
@@ -71,7 +77,8 @@ def draw_task(context: RunContext, part: str, recipe: Generator, seed: int, with
         pool, tested = pool_faces(basic.train, compound.train), [basic.test, compound.test, lab]
         return sample_task(pool, part, recipe.images, recipe.validation, seed, without=without, apart_from=tested)
     options = {"size": recipe.input_size}
-    task = sample_task(pool_faces(celeba.load(**options)), part, recipe.images, recipe.validation, seed, without=without)
+    pool = pool_faces(celeba.load(**options))
+    task = sample_task(pool, part, recipe.images, recipe.validation, seed, without=without)
     # of 200,000 images only those that were drawn are read, and tied to the result
     drawn = {"role": "celeba", "options": options, **fingerprint_faces("celeba", task.train)}
     if drawn not in context.loaded:
@@ -89,5 +96,5 @@ def score_attributes(part: str, role: str, model: AttributeNetwork, faces: FaceD
 
 def _score(part: str, role: str, model: AttributeNetwork, faces: FaceDataset) -> Score:
     classes = (f"no attribute of the {part}", f"attribute of the {part}")
-    guess = predict(model, faces.images)
-    return score_predictions(part, role, faces.labels, guess, classes, find_people(faces), images=checksum_names(faces.names))
+    guess, images = predict(model, faces.images), checksum_names(faces.names)
+    return score_predictions(part, role, faces.labels, guess, classes, find_people(faces), images=images)

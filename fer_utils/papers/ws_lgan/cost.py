@@ -31,7 +31,7 @@ __all__ = ["list_parts", "measure_cost", "measure_peak", "plan_cost"]
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """A part: its modules, what it does with a batch when it is asked, and what is made small when it learns; None if it does not."""
+    """A part: its modules, what it does with a batch when asked, and what is made small where it learns."""
 
     modules: tuple[nn.Module, ...]
     ask: Callable[[], torch.Tensor]
@@ -48,7 +48,7 @@ def plan_cost(setup: Setup) -> list[Run]:
 
 
 def measure_cost(context: RunContext, recipe: Recognition, generator: Generator, timing: Timing) -> list[Score]:
-    """Time each part on one batch of noise, in turns, so that all meet the same machine. Only a machine at rest says something.
+    """Time each part on one batch of noise, in turns, so that all meet the same machine, which has to be at rest.
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ def measure_cost(context: RunContext, recipe: Recognition, generator: Generator,
     Returns
     -------
     list of Score
-        A row a part of :func:`list_parts`: ``parameters``; ``inference time`` of a batch, in ms, and ``inference memory``,
-        in MB; for what learns also ``training time``, forward and backward without the optimiser's step, and
+        A row a part of :func:`list_parts`: ``parameters``; ``inference time`` of a batch, in ms, and ``inference
+        memory``, in MB; for what learns also ``training time``, forward and backward without the optimiser's step, and
         ``training memory``. Memory is that of tensors at its peak, weights apart. A trial is the unit of a time.
     """
     parts = list_parts(recipe, generator)
@@ -87,8 +87,8 @@ def list_parts(recipe: Recognition, generator: Generator) -> Mapping[str, _Part]
     """The parts by the name of their row, each with a batch of its own to work on.
 
     ``one branch of AMG`` is what the first stage trains, ``AMG`` both, frozen; ``FE`` the Feature Extractor;
-    ``bilinear pooling``, ``SFU`` and ``classifier`` what follows, each on ready inputs. ``WS-LGAN`` is the whole with its
-    objective, as the paper trains it; ``WS-LGAN on kept maps`` the same where maps were computed before, as here;
+    ``bilinear pooling``, ``SFU`` and ``classifier`` what follows, each on ready inputs. ``WS-LGAN`` is the whole with
+    its objective, as the paper trains it; ``WS-LGAN on kept maps`` the same where maps were computed before, as here;
     ``GFNet`` the network without local features.
     """
     branch = build_attribute_network(generator, 0)

@@ -5,7 +5,7 @@ All of it is measured on FACSynth, where regions, occlusions, pose and light are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +15,7 @@ from ...datasets.base import FaceDataset
 from ...datasets.celeba import PARTS as ATTRIBUTES
 from ...experiments.context import RunContext
 from ...experiments.registry import Run, Setup, register_experiment
-from ...experiments.scores import Score, checksum_names, score_faces
+from ...experiments.scores import Score, score_faces
 from ...splits import validation_split
 from ...training.features import compute_batches, evaluation_mode
 from .attribute_networks import draw_task
@@ -29,6 +29,7 @@ from .kept import (
     load_branches,
     load_faces,
     load_rendered,
+    score_values,
 )
 from .localisation import compute_overlap, find_regions, make_template, point_at
 from .model import PARTS, WSLGAN
@@ -48,7 +49,7 @@ _COVERED = {"nothing covered": "none", "eyes covered": "sunglasses", "mouth cove
 _DROPPED_SEEDS = 3
 
 
-# -- Figure 6: where the maps lie -----------------------------------------------------------------------------------------
+# -- Figure 6: where the maps lie --------------------------------------------------------------------------------------
 
 
 @register_experiment(_MAPS, seeds=SEEDS, needs=(GENERATOR,))
@@ -62,7 +63,8 @@ def plan_figure_6(setup: Setup) -> list[Run]:
     shared = {"looking": Looking().at(setup.profile)}
     generator = Generator().at(setup.profile)
     places = Run("places", measure_places, shared)
-    return [places, *(Run("maps", measure_maps, {**shared, "generator": generator}, seed) for seed in limit_seeds(setup))]
+    maps = {**shared, "generator": generator}
+    return [places, *(Run("maps", measure_maps, maps, seed) for seed in limit_seeds(setup))]
 
 
 def measure_maps(context: RunContext, looking: Looking, generator: Generator) -> list[Score]:
@@ -77,8 +79,8 @@ def measure_maps(context: RunContext, looking: Looking, generator: Generator) ->
     Returns
     -------
     list of Score
-        Rows ``eyes map`` and ``mouth map``; and ``mean eyes map`` and ``mean mouth map``, the average over training faces
-        in the place of each face's own map. See :func:`score_places`.
+        Rows ``eyes map`` and ``mouth map``; and ``mean eyes map`` and ``mean mouth map``, the average over training
+        faces in the place of each face's own map. See :func:`score_places`.
     """
     branches, scores = load_branches(context), []
     train, held_back, tests = _load_known(context, looking, context.seed or 0)
@@ -110,21 +112,22 @@ def measure_places(context: RunContext, looking: Looking) -> list[Score]:
         template = make_template(find_regions(train, part))[None]
         threshold = choose_threshold(template, find_regions(held_back, part), looking.grid)
         scores += [
-            score_places(f"{part} template", name, template, faces, part, threshold, looking) for name, faces in tests.items()
+            score_places(f"{part} template", name, template, faces, part, threshold, looking)
+            for name, faces in tests.items()
         ]
     for name, faces in tests.items():
         values = {}
         for part in PARTS:
             share = find_regions(faces, part).mean(axis=(1, 2))
             values |= dict.fromkeys((f"{part} pointing", f"{part} IoU"), np.where(share > 0, share, np.nan))
-        scores.append(_score_values("chance", name, faces, values))
+        scores.append(score_values("chance", name, faces, values))
     return scores
 
 
 def _load_known(
     context: RunContext, looking: Looking, seed: int
 ) -> tuple[FaceDataset, FaceDataset, dict[str, FaceDataset]]:
-    """FACSynth's wild training faces in two parts, of which the second, of other people, is to choose on; and test faces."""
+    """FACSynth's wild training faces in two parts, the second, of other people, to choose on; and test faces."""
     name, basic = load_rendered(context, "basic", looking.images)
     train = basic.train
     split = validation_split(train, looking.validation, seed)
@@ -133,12 +136,13 @@ def _load_known(
 
 
 def choose_threshold(maps: np.ndarray, regions: np.ndarray, grid: tuple[float, ...]) -> float:
-    """Choose the threshold at which maps, or one map, overlap most with regions, on average over faces that show the part."""
+    """Choose the threshold at which maps, or one map, overlap most with regions, averaged over faces that show any."""
     return grid[int(np.nanmean(compute_overlap(maps, regions, grid), axis=0).argmax())]
 
 
 def score_places(
-    row: str, role: str, maps: np.ndarray, faces: FaceDataset, part: str, threshold: float, looking: Looking
+    row: str, role: str, maps: np.ndarray, faces: FaceDataset, part: str, threshold: float, looking: Looking, *,
+    by_condition: bool = True,
 ) -> Score:
     """Score maps, or one map for all faces, that are meant to show a part.
 
@@ -152,6 +156,8 @@ def score_places(
         What the maps are meant to show.
     threshold : float
     looking : Looking
+    by_condition : bool
+        Whether to part the faces by what makes them hard.
 
     Returns
     -------
@@ -170,16 +176,16 @@ def score_places(
     shown = own[:, len(looking.grid) :].T
     values |= {f"{part} IoU at {at:g}": found for at, found in zip(looking.shown, shown, strict=True)}
     values = {name: np.round(found, 2) for name, found in values.items()}
-    for condition, rows in list_conditions(faces, looking):
+    for condition, rows in list_conditions(faces, looking) if by_condition else ():
         for what in ("pointing", "IoU"):
             values[f"{part} {what}, {condition}"] = np.where(rows, values[f"{part} {what}"], np.nan)
     curve = np.nanmean(own[:, : len(looking.grid)], axis=0)
     series = {"threshold": [threshold], f"{part} IoU by threshold": curve.tolist()}
-    return _score_values(row, role, faces, values, series)
+    return score_values(row, role, faces, values, series)
 
 
 def list_conditions(faces: FaceDataset, looking: Looking) -> Iterator[tuple[str, np.ndarray]]:
-    """What makes FACSynth's faces hard, and which faces it is, bool ``[N]``: turned heads, occlusions, kinds of light."""
+    """What makes FACSynth's faces hard, and on which it does, bool ``[N]``: turned heads, occlusion, kinds of light."""
     assert faces.truth is not None
     yaw = np.abs(faces.truth["yaw"].to_numpy())
     borders = (0.0, *looking.turns, np.inf)
@@ -192,20 +198,7 @@ def list_conditions(faces: FaceDataset, looking: Looking) -> Iterator[tuple[str,
             yield f"{what} {kind}", kinds == kind
 
 
-def _score_values(
-    row: str, role: str, faces: FaceDataset, values: Mapping[str, np.ndarray],
-    series: Mapping[str, list[float]] | None = None,
-) -> Score:
-    """A score of numbers a face; what fewer than two faces have is left out."""
-    kept = {name: found for name, found in values.items() if np.isfinite(found).sum() > 1}
-    metrics = {name: float(np.nanmean(found)) for name, found in kept.items()}
-    return Score(
-        row, role, metrics, faces.classes, faces.labels, people=faces.identities, images=checksum_names(faces.names),
-        values=kept, series=series or {},
-    )
-
-
-# -- which attributes carry the supervision -----------------------------------------------------------------------------------
+# -- which attributes carry the supervision ----------------------------------------------------------------------------
 
 
 @register_experiment("ws-lgan/dropped-attributes", seeds={"book": _DROPPED_SEEDS}, needs=(GENERATOR,))
@@ -249,12 +242,15 @@ def measure_dropped(
     guide = compute_maps(pair, generator.evidence, held_back)[:, i]
     threshold = choose_threshold(guide, find_regions(held_back, part), looking.grid)
     return [
-        score_places(row, name, compute_maps(pair, generator.evidence, faces)[:, i], faces, part, threshold, looking)
+        score_places(
+            row, name, compute_maps(pair, generator.evidence, faces)[:, i], faces, part, threshold, looking,
+            by_condition=False,
+        )
         for name, faces in tests.items()
     ]
 
 
-# -- Figure 5: what the unit selects ------------------------------------------------------------------------------------------
+# -- Figure 5: what the unit selects -----------------------------------------------------------------------------------
 
 
 @register_experiment("ws-lgan/figure-5", seeds=SEEDS, needs=("ws-lgan/table-8",))
@@ -267,7 +263,7 @@ def plan_figure_5(setup: Setup) -> list[Run]:
 
 
 def measure_unit(context: RunContext, looking: Looking) -> list[Score]:
-    """Ask the unit of the full network what it selects on test faces, and whether it matters that these are its weights.
+    """Ask the full network's unit what it selects on test faces, and whether it matters whose weights a face gets.
 
     Parameters
     ----------
@@ -277,9 +273,9 @@ def measure_unit(context: RunContext, looking: Looking) -> list[Score]:
     Returns
     -------
     list of Score
-        By what is covered and by class: accuracy, and ``eyes``, ``mouth`` and ``global weight``, means over channels. On
-        all test faces: ``own weights``; ``weights of other faces``, each face with those of another, drawn by the seed; and
-        ``mean weights``, for all faces those of an average training face.
+        By what is covered and by class: accuracy, and ``eyes``, ``mouth`` and ``global weight``, means over channels.
+        On all test faces: ``own weights``; ``weights of other faces``, each face with those of another, drawn by the
+        seed; and ``mean weights``, for all faces those of an average training face.
     """
     faces = load_faces(context, "basic", looking.images)
     model, test = context.load_network("ws-lgan/table-8", _FULL), faces.test

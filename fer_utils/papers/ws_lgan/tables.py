@@ -1,8 +1,8 @@
 """Expressions recognised: Tables II to X of Zhang, Su & Wang 2020, and the networks on poor attention maps of III-D 2).
 
-A run trains one method, in the wild and then by folds of people in the lab. In the lab it starts from what it was pre-trained on: FER2013
-where the paper's own datasets are run, as in IV-C, and else the wild training faces. FACSynth and muxspace have no further faces to be
-pre-trained on: in the wild they are trained from scratch.
+A run trains one method, in the wild and then by folds of people in the lab. In the lab it starts from what it was
+pre-trained on: FER2013 where the paper's own datasets are run, as in IV-C, and else the wild training faces. FACSynth
+and muxspace have no further faces to be pre-trained on: in the wild they are trained from scratch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ...datasets.base import FaceDataset
 from ...experiments.context import RunContext
 from ...experiments.faces import fingerprint_faces, limit_per_class, load_role
 from ...experiments.registry import Run, Setup, register_experiment
-from ...experiments.scores import Score, checksum_names, score_faces
+from ...experiments.scores import Score, score_faces
 from ...splits import subject_kfold
 from ...training import Samples, predict
 from ...training.features import compute_batches
@@ -34,6 +34,7 @@ from .kept import (
     load_kept,
     measure_separation,
     save_kept,
+    score_values,
 )
 from .model import BRANCHES, WSLGAN
 from .networks import VARIANTS, build_network, derive_samples, train_network
@@ -60,7 +61,7 @@ def _list_roles(setup: Setup) -> list[str]:
     return [role for role in _ROLES if role in setup.roles]
 
 
-# -- trainings -------------------------------------------------------------------------------------------------------------
+# -- trainings ---------------------------------------------------------------------------------------------------------
 
 
 def _plan_trainings(setup: Setup, methods: Mapping[str, bool]) -> list[Run]:
@@ -72,9 +73,10 @@ def _plan_trainings(setup: Setup, methods: Mapping[str, bool]) -> list[Run]:
     runs = []
     for seed in limit_seeds(setup):
         for row, trained in methods.items():
-            shared = {"roles": roles, "recipe": recipe}
-            arguments = {"row": row, **shared, "generator": generator, "pretraining": find_pretraining(setup.dataset)}
-            runs.append(Run(row, measure_network, arguments, seed) if trained else Run(row, measure_kept, {"row": row, **shared}, seed))
+            arguments = {"row": row, "roles": roles, "recipe": recipe}
+            if trained:
+                arguments |= {"generator": generator, "pretraining": find_pretraining(setup.dataset)}
+            runs.append(Run(row, measure_network if trained else measure_kept, arguments, seed))
     return runs
 
 
@@ -94,7 +96,8 @@ _TWICE = "printed here a second time by mistake; see Table IX"
 
 
 @register_experiment(
-    "ws-lgan/table-10", seeds=SEEDS, needs=(GENERATOR, "ws-lgan/table-8"), omits=dict.fromkeys(("WS-LGAN-Sum", "WS-LGAN-Concat"), _TWICE)
+    "ws-lgan/table-10", seeds=SEEDS, needs=(GENERATOR, "ws-lgan/table-8"),
+    omits=dict.fromkeys(("WS-LGAN-Sum", "WS-LGAN-Concat"), _TWICE),
 )
 def plan_table_10(setup: Setup) -> list[Run]:
     """With and without contrastive losses: what the paper announces here. It prints Table IX once more in its place."""
@@ -105,7 +108,8 @@ def plan_table_10(setup: Setup) -> list[Run]:
 def plan_section_3_d(setup: Setup) -> list[Run]:
     """The unit and the sum on maps of a generator that learned nothing, beside those on trained maps."""
     methods = ("WS-LGAN", "WS-LGAN-Sum")
-    return _plan_trainings(setup, {**dict.fromkeys(methods, False), **{f"{method}{_UNTRAINED}": True for method in methods}})
+    untrained = {f"{method}{_UNTRAINED}": True for method in methods}
+    return _plan_trainings(setup, {**dict.fromkeys(methods, False), **untrained})
 
 
 def measure_network(
@@ -127,8 +131,8 @@ def measure_network(
     Returns
     -------
     list of Score
-        The row on each role; folds are scored together. The run leaves :class:`~fer_utils.papers.ws_lgan.kept.Kept`, and the full network
-        as it is trained in the wild.
+        The row on each role; folds are scored together. The run leaves :class:`~fer_utils.papers.ws_lgan.kept.Kept`,
+        and the full network as it is trained in the wild.
     """
     training = _Training(context, row, recipe)
     branches = None if row.endswith(_UNTRAINED) else load_branches(context)
@@ -145,12 +149,12 @@ def measure_network(
         if role == "lab":
             guess, apart = training.measure_folds(start, faces)
         else:
-            trained = training.train(start, faces.train, derive_samples(start, faces.train), role, tuned=pretraining is not None)
-            faces = faces.test
+            samples, tuned = derive_samples(start, faces.train), pretraining is not None
+            trained, faces = training.train(start, faces.train, samples, role, tuned=tuned), faces.test
             guess, apart = predict(trained, faces.images), training.separate(trained, faces)
             if row == _FULL:
                 context.save_network(row, trained, recipe)
-            start = start if pretraining is not None else trained
+            start = start if tuned else trained
         kept.guesses[role] = guess.astype(np.int8)
         if apart is not None:
             kept.separations[role] = apart
@@ -168,7 +172,7 @@ class _Training:
         self.global_weight = recipe.oulu_global_weight if context.dataset == _OULU else None
 
     def train(self, start: WSLGAN, faces: FaceDataset, samples: Samples, name: str, *, tuned: bool = False) -> WSLGAN:
-        """A copy of a network, trained on what was derived of faces; a killed one goes on. ``name`` is that of its checkpoint."""
+        """Train a copy of a network on what was derived of faces; a killed one goes on from the checkpoint ``name``."""
         model = deepcopy(start)
         if model.num_classes != len(faces.classes):
             replace_head(model, len(faces.classes), self.seed)
@@ -180,7 +184,7 @@ class _Training:
         return model
 
     def measure_folds(self, start: WSLGAN, faces: FaceDataset) -> tuple[np.ndarray, np.ndarray | None]:
-        """What each fold's network says of the people whom it has not seen, and how far their classes lie apart in it."""
+        """What each fold's network says of people whom it has not seen, and how far their classes lie apart in it."""
         samples = derive_samples(start, faces)
         guess, apart = np.full(len(faces), -1), []
         for fold, split in enumerate(subject_kfold(faces, self.recipe.folds)):
@@ -196,15 +200,16 @@ class _Training:
         return guess, np.concatenate([found for _, found in apart])[order]
 
     def separate(self, model: WSLGAN, test: FaceDataset) -> np.ndarray | None:
-        """How far classes lie apart in each branch, before fusion and auxiliary layers, float16 ``[N, P]``; of the rows compared in it."""
+        """How far classes lie apart in each branch, before fusion and auxiliary layers, float16 ``[N, P]``."""
         if self.row not in _SEPARATED:
             return None
-        pooled = torch.cat(list(compute_batches(lambda images: model.compute_branches(images)[0], model, test.images, 256))).numpy()
+        batches = compute_batches(lambda images: model.compute_branches(images)[0], model, test.images, 256)
+        pooled = torch.cat(list(batches)).numpy()  # [N, P, C]
         found = [measure_separation(pooled[:, i], test.labels, test.identities) for i in range(len(model.branches))]
         return np.stack(found, axis=1).astype(np.float16)
 
 
-# -- scored once more --------------------------------------------------------------------------------------------------------
+# -- scored once more --------------------------------------------------------------------------------------------------
 
 
 def _plan_kept(setup: Setup, role: str) -> list[Run]:
@@ -216,7 +221,7 @@ def _plan_kept(setup: Setup, role: str) -> list[Run]:
 
 
 def measure_kept(context: RunContext, row: str, roles: list[str], recipe: Recognition) -> list[Score]:
-    """Score what a method's networks said of the test faces, where they were trained; the ledger keeps it as a confusion matrix, too."""
+    """Score what a method's networks said of the test faces when they were trained."""
     kept, scores = load_kept(context, row), []
     for role in roles:
         faces = load_faces(context, role, recipe.images)
@@ -227,8 +232,8 @@ def measure_kept(context: RunContext, row: str, roles: list[str], recipe: Recogn
 @register_experiment(
     "ws-lgan/table-2", seeds=SEEDS, needs=("ws-lgan/table-8",),
     omits=_omit(
-        "HOG 3D", "Cov3D", "3DCNN-DAP", "DCMA-CNNs", "STM-ExpLet", "IL-CNN", "LOMo", "IACNN", "PAT-ResNet-(gender,race)", "BDBN",
-        "2B(N+M)Softmax", "DTAGN", "DeRL", "GCNet", "PHRNN-MSCNN",
+        "HOG 3D", "Cov3D", "3DCNN-DAP", "DCMA-CNNs", "STM-ExpLet", "IL-CNN", "LOMo", "IACNN",
+        "PAT-ResNet-(gender,race)", "BDBN", "2B(N+M)Softmax", "DTAGN", "DeRL", "GCNet", "PHRNN-MSCNN",
     ),
 )
 def plan_table_2(setup: Setup) -> list[Run]:
@@ -268,7 +273,7 @@ def plan_table_6(setup: Setup) -> list[Run]:
 
 
 def measure_rival(context: RunContext, row: str, recipe: Recognition) -> list[Score]:
-    """Score what the SVM on the features of a network of Li & Deng 2019 said of the same test faces, as their Table VI has it."""
+    """Score what the SVM on features of a network of Li & Deng 2019, their Table VI, said of the same test faces."""
     guess = context.load_arrays(_RIVALS_TABLE, _RIVALS[row], ("guess mSVM basic",))["guess mSVM basic"]
     return [score_faces(row, "basic", load_faces(context, "basic", recipe.images).test, guess)]
 
@@ -282,10 +287,11 @@ def plan_table_7(setup: Setup) -> list[Run]:
 @register_experiment("ws-lgan/contrastive-features", seeds=SEEDS, needs=("ws-lgan/table-8", "ws-lgan/table-10"))
 def plan_contrastive_features(setup: Setup) -> list[Run]:
     """How far classes lie apart in the branches, with and without contrastive losses."""
-    arguments = {"roles": _list_roles(setup), "recipe": Recognition().at(setup.profile)}
-    if not arguments["roles"]:
-        return []
-    return [Run(row, measure_separations, {"row": row, **arguments}, seed) for seed in limit_seeds(setup) for row in _SEPARATED]
+    roles, recipe = _list_roles(setup), Recognition().at(setup.profile)
+    return [
+        Run(row, measure_separations, {"row": row, "roles": roles, "recipe": recipe}, seed)
+        for seed in limit_seeds(setup) for row in _SEPARATED if roles
+    ]
 
 
 def measure_separations(context: RunContext, row: str, roles: list[str], recipe: Recognition) -> list[Score]:
@@ -294,8 +300,7 @@ def measure_separations(context: RunContext, row: str, roles: list[str], recipe:
     for role in roles:
         faces = load_faces(context, role, recipe.images)
         test = faces if role == "lab" else faces.test
-        values = {f"{branch} separation": kept.separations[role][:, i].astype(float) for i, branch in enumerate(BRANCHES["both"])}
-        metrics = {name: float(np.nanmean(found)) for name, found in values.items()}
-        images = checksum_names(test.names)
-        scores.append(Score(row, role, metrics, test.classes, test.labels, people=test.identities, images=images, values=values))
+        apart = kept.separations[role].astype(float)
+        values = {f"{branch} separation": apart[:, i] for i, branch in enumerate(BRANCHES["both"])}
+        scores.append(score_values(row, role, test, values))
     return scores
