@@ -19,14 +19,13 @@ from torch.profiler import ProfilerActivity, profile
 from ...experiments.context import RunContext
 from ...experiments.registry import Run, Setup, register_experiment
 from ...experiments.scores import Score
-from ...training.features import has_bfloat16
 from .kept import RENDERED
 from .model import WSLGAN, pool_attended
 from .networks import build_attribute_network, build_network
 from .objective import make_objective
 from .recipe import Generator, Recognition, Timing
 
-__all__ = ["list_parts", "measure_cost", "measure_peak", "plan_cost"]
+__all__ = ["measure_cost", "measure_peak", "plan_cost"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,20 +57,25 @@ def measure_cost(context: RunContext, recipe: Recognition, generator: Generator,
     Returns
     -------
     list of Score
-        A row a part of :func:`list_parts`: ``parameters``; ``inference time`` of a batch, in ms, and ``inference
-        memory``, in MB; for what learns also ``training time``, forward and backward without the optimiser's step, and
-        ``training memory``. Memory is that of tensors at its peak, weights apart. A trial is the unit of a time.
+        A row a part, with ``parameters``, ``inference time`` of a batch, in ms, and ``inference memory``, in MB; for
+        what learns also ``training time``, forward and backward without the optimiser's step, and ``training memory``.
+        Memory is that of tensors at its peak, weights apart. A trial is the unit of a time.
+
+    Notes
+    -----
+    ``one branch of AMG`` is what the first stage trains, ``AMG`` both, frozen; ``FE`` the Feature Extractor;
+    ``bilinear pooling``, ``SFU`` and ``classifier`` what follows, each on ready inputs. ``WS-LGAN`` is the whole with
+    its objective, as the paper trains it; ``WS-LGAN on kept maps`` the same where maps were computed before, as in the
+    book's trainings; ``GFNet`` the network without local features.
     """
-    parts = list_parts(recipe, generator)
-    precise = generator.precision if not has_bfloat16(torch.device("cpu")) else recipe.precision
-    with torch.autocast("cpu", torch.bfloat16, enabled=precise == "bfloat16"):
-        asked = {name: _ask(part) for name, part in parts.items()}
-        taught = {name: _teach(part) for name, part in parts.items() if part.teach is not None}
-        times = {"inference": _take_turns(asked, timing), "training": _take_turns(taught, timing)}
-        peaks = {
-            kind: {name: measure_peak(work, context.workdir) for name, work in works.items()}
-            for kind, works in (("inference", asked), ("training", taught))
-        }
+    parts = _list_parts(recipe, generator)
+    asked = {name: _ask(part, recipe.precision) for name, part in parts.items()}
+    taught = {name: _teach(part, recipe.precision) for name, part in parts.items() if part.teach is not None}
+    times = {"inference": _take_turns(asked, timing), "training": _take_turns(taught, timing)}
+    peaks = {
+        kind: {name: measure_peak(work, context.workdir) for name, work in works.items()}
+        for kind, works in (("inference", asked), ("training", taught))
+    }
     scores = []
     for name, part in parts.items():
         unique = {id(weight): weight.numel() for module in part.modules for weight in module.parameters()}
@@ -83,14 +87,8 @@ def measure_cost(context: RunContext, recipe: Recognition, generator: Generator,
     return scores
 
 
-def list_parts(recipe: Recognition, generator: Generator) -> Mapping[str, _Part]:
-    """The parts by the name of their row, each with a batch of its own to work on.
-
-    ``one branch of AMG`` is what the first stage trains, ``AMG`` both, frozen; ``FE`` the Feature Extractor;
-    ``bilinear pooling``, ``SFU`` and ``classifier`` what follows, each on ready inputs. ``WS-LGAN`` is the whole with
-    its objective, as the paper trains it; ``WS-LGAN on kept maps`` the same where maps were computed before, as here;
-    ``GFNet`` the network without local features.
-    """
+def _list_parts(recipe: Recognition, generator: Generator) -> Mapping[str, _Part]:
+    """The parts by the name of their row, each with a batch to work on."""
     branch = build_attribute_network(generator, 0)
     full, plain = (build_network(method, recipe, generator, 0) for method in ("WS-LGAN", "GFNet"))
     assert full.unit is not None and full.generator is not None
@@ -133,22 +131,29 @@ def list_parts(recipe: Recognition, generator: Generator) -> Mapping[str, _Part]
     }
 
 
-def _ask(part: _Part) -> Callable[[], None]:
+def _compute_in(precision: str) -> torch.autocast:
+    """As a training computes; entered for each batch, since it keeps what it made of weights until it is left."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def _ask(part: _Part, precision: str) -> Callable[[], None]:
     def work() -> None:
         for module in part.modules:
             module.eval()
-        with torch.no_grad():
+        with torch.no_grad(), _compute_in(precision):
             part.ask()
 
     return work
 
 
-def _teach(part: _Part) -> Callable[[], None]:
+def _teach(part: _Part, precision: str) -> Callable[[], None]:
     def work() -> None:
         for module in part.modules:
             module.train().zero_grad()
         assert part.teach is not None
-        part.teach().float().sum().backward()
+        with _compute_in(precision):
+            loss = part.teach().float().sum()
+        loss.backward()
 
     return work
 

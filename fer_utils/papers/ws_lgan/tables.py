@@ -143,7 +143,7 @@ def measure_network(
         faces = limit_per_class(load_role(pretraining), recipe.images).train
         context.loaded.append({"role": pretraining, "options": {}, **fingerprint_faces(pretraining, faces)})
         start = training.train(start, faces, derive_samples(start, faces), "pretraining")
-    scores, kept = [], Kept({}, {})
+    scores, guesses, separations = [], {}, {}
     for role in roles:
         faces = load_faces(context, role, recipe.images)
         if role == "lab":
@@ -155,11 +155,11 @@ def measure_network(
             if row == _FULL:
                 context.save_network(row, trained, recipe)
             start = start if tuned else trained
-        kept.guesses[role] = guess.astype(np.int8)
+        guesses[role] = guess.astype(np.int8)
         if apart is not None:
-            kept.separations[role] = apart
+            separations[role] = apart
         scores.append(score_faces(row, role, faces, guess))
-    save_kept(context, row, kept)
+    save_kept(context, row, Kept(guesses, separations))
     return scores
 
 

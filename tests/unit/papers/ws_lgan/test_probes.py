@@ -273,7 +273,7 @@ def test_folds_start_from_the_wild_network_and_test_strangers(toys, tmp_path, mo
     wild, *folds = calls
     assert wild[1:4] == (14 * 42, RECOGNITION.steps, True) and len(folds) == RECOGNITION.folds
     assert all(torch.equal(start, wild[4]) and not fresh for start, _, _, fresh, _ in folds)
-    assert sum(count for _, count, _, _, _ in folds) == 14 * 28 * (len(folds) - 1), "a face trains in all folds but its own"
+    assert sum(count for _, count, _, _, _ in folds) == 14 * 28 * (len(folds) - 1), "a face trains in all but its own"
     assert {steps for _, _, steps, _, _ in folds} == {RECOGNITION.lab_steps}
     assert [(score.role, len(score.guess)) for score in scores] == [("basic", 14), ("lab", 28)]
     assert set(context.files) == {"WS-LGAN-0.npz", "WS-LGAN-0.safetensors"}
@@ -325,7 +325,7 @@ def test_a_killed_run_goes_on_where_it_was(toys, tmp_path, monkeypatch, stop_aft
 
 
 def test_parts_add_up(tmp_path):
-    recipe, timing = replace(STAGE_2, batch_size=8), Timing(trials=2, steps=1)
+    recipe, timing = replace(STAGE_2, batch_size=8, precision="bfloat16"), Timing(trials=2, steps=1)
     scores = {score.row: score for score in cost.measure_cost(make_context(tmp_path), recipe, STAGE_1, timing)}
     count = {row: score.metrics["parameters"] for row, score in scores.items()}
     assert count["AMG"] == 2 * count["one branch of AMG"] and count["bilinear pooling"] == 0
