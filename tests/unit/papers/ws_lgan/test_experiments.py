@@ -232,6 +232,6 @@ def test_the_tables_of_oulu_casia_on_a_miniature_tree(tmp_path, monkeypatch):
     assert [len(args[1].classes) for args, _ in calls] == [7, 6, 6]
     for id in ("ws-lgan/table-4", "ws-lgan/table-5"):
         found = read_ledger(id, "smoke", "oulu_casia", tmp_path)
-        assert set(found["row"]) == {"WS-LGAN"} and set(found["role"]) == {"lab"} and set(found["count"]) == {36}
+        assert set(found["row"]) == {"WS-LGAN"} and set(found["role"]) == {"lab"} and set(found["count"]) == {72}
     judged = {v.claim.id for v in judge_claims("ws-lgan", "smoke", "oulu_casia", tmp_path) if v.estimates}
     assert {"ws-lgan/oulu-easy", "ws-lgan/oulu-confused"} <= judged
