@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ...experiments.recipe import Profile, Recipe, scale
 
-__all__ = ["Generator", "Recognition"]
+__all__ = ["Generator", "Looking", "Recognition", "Timing"]
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,11 @@ class Generator(Recipe):
     milestones: tuple[int, ...] = scale((6_000, 12_000))  # every 20 epochs of 300 batches, IV-C
     validate_every: int = scale(300)  # not said; an epoch
     precision: str = scale("float32")  # of the activations; not said
+    tested: int | None = scale(None)  # test faces of a class, in each part, whose attributes are asked for; None for all
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
         Profile.SMOKE: {
-            "images": 40, "validation": 8, "growth": 2, "input_size": 16, "steps": 2, "milestones": (1,), "validate_every": 2,
+            "images": 40, "validation": 8, "growth": 2, "input_size": 16, "steps": 2, "milestones": (1,), "validate_every": 2, "tested": 8,
         },
         Profile.BOOK: {
             "images": 4_000, "validation": 400, "growth": 8, "steps": 1_500, "milestones": (500, 1_000), "validate_every": 100,
@@ -50,7 +51,8 @@ class Generator(Recipe):
 class Recognition(Recipe):
     """The second stage: the Feature Extractor, the unit and the classifier beside a frozen generator; what is not said is marked.
 
-    ``growth``, ``compression`` and ``input_size`` have to be the generator's.
+    Where there is nothing to be pre-trained on, the first training takes the rate and steps of the pre-training. ``growth``,
+    ``compression`` and ``input_size`` have to be the generator's.
     """
 
     layers: tuple[int, ...] = (6, 6, 6)  # III-A
@@ -66,23 +68,47 @@ class Recognition(Recipe):
     first_weight: float = 1.0  # lambda 4, IV-C
     second_weight: float = 1.0  # lambda 5, IV-C
     same: float = 0.5  # share of pairs of one class; not said
-    folds: int = 10  # of people, IV-B
+    folds: int = scale(10)  # of people, IV-B; only a smoke test has fewer
     input_size: int = scale(48)  # pixels, IV-B
     batch_size: int = 100  # IV-C; images, so 50 pairs: which of the two is not said
-    pretraining_rate: float = scale(0.1)  # on FER2013, IV-C
-    learning_rate: float = scale(0.01)  # IV-C
+    pretraining_rate: float = 0.1  # on FER2013, IV-C
+    learning_rate: float = 0.01  # of the fine-tuning, IV-C
     momentum: float = 0.9  # IV-C
     gamma: float = 0.1  # IV-C
     drops: tuple[float, ...] = (0.5, 0.75)  # of the steps, after which the rate falls, IV-C
     weight_decay: float = 0.0005  # IV-C
     pretraining_steps: int = scale(11_500)  # not said; 40 epochs of FER2013
-    steps: int = scale(5_000)  # not said; 40 epochs of RAF-DB
+    steps: int = scale(5_000)  # of the fine-tuning in the wild; not said; 40 epochs of RAF-DB
+    lab_steps: int = scale(350)  # of the fine-tuning on nine folds of a lab; not said; 40 epochs of CK+
     precision: str = scale("float32")  # of the activations; not said
     images: int | None = scale(None)  # of a class, in each part; None for all
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
-        Profile.SMOKE: {"growth": 2, "reduction": 4, "input_size": 16, "pretraining_steps": 2, "steps": 2, "images": 8},
-        Profile.BOOK: {
-            "growth": 8, "reduction": 4, "pretraining_steps": 1_500, "steps": 1_500, "learning_rate": 0.1, "precision": "bfloat16",
+        Profile.SMOKE: {
+            "growth": 2, "reduction": 4, "input_size": 16, "pretraining_steps": 2, "steps": 2, "lab_steps": 2, "folds": 2, "images": 12,
         },
+        Profile.BOOK: {"growth": 8, "reduction": 4, "pretraining_steps": 1_500, "steps": 1_500, "lab_steps": 200, "precision": "bfloat16"},
     }
+
+
+@dataclass(frozen=True)
+class Looking(Recipe):
+    """Where attention maps lie, and on which faces: all of it is the book's, as the paper measures nothing."""
+
+    grid: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of thresholds; one of them is chosen
+    shown: tuple[float, ...] = (0.3, 0.5, 0.7)  # thresholds at which each face is kept
+    turns: tuple[float, ...] = (15.0, 30.0)  # degrees of yaw that part nearly frontal faces, turned ones and half profiles
+    validation: float = 0.2  # share of the training people on whom the threshold is chosen
+    images: int | None = scale(None)  # of a class, in each part; None for all
+
+    SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {Profile.SMOKE: {"images": 12}, Profile.BOOK: {}}
+
+
+@dataclass(frozen=True)
+class Timing(Recipe):
+    """How often the parts are timed; of the book."""
+
+    trials: int = scale(10)
+    steps: int = scale(5)  # of a trial
+
+    SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {Profile.SMOKE: {"trials": 2, "steps": 1}, Profile.BOOK: {}}
