@@ -178,7 +178,7 @@ def plan_figure_1(setup: Setup) -> list[Run]:
 
 
 def measure_toy(context: RunContext, loss: str, recipe: Toy, losses: LBANIL) -> list[Score]:
-    """Train the toy under a loss, and measure its features of test points about the class means of the training points'.
+    """Train the toy under a loss, and measure features of test points about the means of the training points'.
 
     Returns
     -------

@@ -74,7 +74,7 @@ def measure_dlp_cnn(context: RunContext, role: str, recipe: LBANIL) -> list[Scor
     omits=dict.fromkeys(("DeepEmo", "Boosting-POOF", "Visual Attention"), _NOT_REBUILT),
 )
 def plan_table_3(setup: Setup) -> list[Run]:
-    """Basic emotions from Tables 2 and 4; compound ones of three trainings a seed: how the paper does it is not said."""
+    """Basic emotions from Tables 2 and 4; three trainings a seed for compound ones, of which the paper says nothing."""
     if "basic" not in setup.roles:
         return []
     recipe = plan_recipe(setup)

@@ -12,11 +12,10 @@ from ...experiments.context import RunContext
 from ...experiments.registry import Run, Setup, register_experiment
 from ...experiments.scores import Score, score_faces
 from ...models.face_network import load_face_network
-from ...models.upper_stages import UpperStages
 from ...training import Balanced, FitSettings, Samples, fit
 from ...training.features import cache_face_maps, compute_named
 from .model import count_learnable
-from .networks import BACKBONES, build_network
+from .networks import BACKBONES, UpperStages, build_network
 from .objective import LOSSES, make_objective
 from .recipe import LBANIL, FaceNetworkLosses
 from .traces import (
