@@ -1,10 +1,11 @@
-"""Whether maps of attention lie where the face moves, on faces whose regions are known, and whether a network needs what they point at.
+"""Whether maps of attention lie where the face moves, on faces whose regions are known, and whether a network needs
+what they point at.
 
-Maps come from anywhere: a mask that a network learned, an attention branch, Grad-CAM, or a prior that knows no face at all. What is known
-are FACSynth's masks of regions. Two questions are asked. *Where does it point*: the share of a map's energy inside a region
-(:func:`measure_energy`), whether its maximum hits one (:func:`point_at`), and overlap (:func:`compute_overlap`, :func:`match_overlap`).
-*Does the network need it*: how fast the network loses its answer when places are taken away in the order of the map, and how fast it finds
-it when they come back (:func:`follow_removal`).
+Maps come from anywhere: a mask that a network learned, an attention branch, Grad-CAM, or a prior that knows no face at
+all. What is known are FACSynth's masks of regions. Two questions are asked. *Where does it point*: the share of a map's
+energy inside a region (:func:`measure_energy`), whether its maximum hits one (:func:`point_at`), and overlap
+(:func:`compute_overlap`, :func:`match_overlap`). *Does the network need it*: how fast the network loses its answer when
+places are taken away in the order of the map, and how fast it finds it when they come back (:func:`follow_removal`).
 """
 
 from __future__ import annotations
@@ -50,11 +51,12 @@ def find_regions(faces: FaceDataset, part: str, regions: Mapping[str, tuple[int,
     return np.isin(faces.masks, regions[part])
 
 
-# -- maps that know no face, and the gradient's ---------------------------------------------------------------------------
+# -- maps that know no face, and the gradient's ------------------------------------------------------------------------
 
 
 def make_template(regions: np.ndarray) -> np.ndarray:
-    """One map for all faces, float32 ``[H, W]``: the share of training faces whose part covers a pixel, the highest of which is 1.
+    """One map for all faces, float32 ``[H, W]``: the share of training faces whose part covers a pixel, the highest of
+    which is 1.
 
     Raises
     ------
@@ -68,9 +70,11 @@ def make_template(regions: np.ndarray) -> np.ndarray:
 
 
 def make_centred_gaussian(height: int, width: int, spread: float = 0.25) -> np.ndarray:
-    """One map for all faces, float32 ``[height, width]``: a Gaussian in the middle, whose standard deviation is a share of the sides.
+    """One map for all faces, float32 ``[height, width]``: a Gaussian in the middle, whose standard deviation is a share
+    of the sides.
 
-    Aligned faces are in the middle of their images, so a map that looks there and learned nothing points at the face, too.
+    Aligned faces are in the middle of their images, so a map that looks there and learned nothing points at the face,
+    too.
 
     Raises
     ------
@@ -84,7 +88,8 @@ def make_centred_gaussian(height: int, width: int, spread: float = 0.25) -> np.n
 
 
 def compute_grad_cam(score: Callable[[torch.Tensor], torch.Tensor], maps: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-    """Compute Grad-CAM (Selvaraju et al. 2017): channels weighted by the mean of their gradients, without what speaks against the class.
+    """Compute Grad-CAM (Selvaraju et al. 2017): channels weighted by the mean of their gradients, without what speaks
+    against the class.
 
     Parameters
     ----------
@@ -108,7 +113,7 @@ def compute_grad_cam(score: Callable[[torch.Tensor], torch.Tensor], maps: torch.
     return (weights * leaf.detach()).sum(1).relu()
 
 
-# -- where it points ------------------------------------------------------------------------------------------------------
+# -- where it points ---------------------------------------------------------------------------------------------------
 
 
 def _check(maps: np.ndarray, regions: np.ndarray) -> None:
@@ -122,7 +127,8 @@ def _enlarge(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 
 def measure_energy(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """Compute the share of each map's energy inside the region: what is above 0 of the enlarged map there, over all of it.
+    """Compute the share of each map's energy inside the region: what is above 0 of the enlarged map there, over all of
+    it.
 
     A map that is the same everywhere has the region's share of the image.
 
@@ -175,7 +181,8 @@ def measure_mean(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 
 def point_at(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """Tell whether the maximum of each map lies in the region (the pointing game): the middle of its pixel, not of an enlarged map.
+    """Tell whether the maximum of each map lies in the region (the pointing game): the middle of its pixel, not of an
+    enlarged map.
 
     Parameters
     ----------
@@ -186,7 +193,8 @@ def point_at(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
     Returns
     -------
     float64 ``[N]``
-        1 or 0; NaN where the region is empty. For one pixel drawn at random it would be the region's share of the image.
+        1 or 0; NaN where the region is empty. For one pixel drawn at random it would be the region's share of the
+        image.
 
     Raises
     ------
@@ -236,7 +244,8 @@ def _measure_union(chosen: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 
 def match_overlap(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """Compute the overlap of the region and as many pixels as it has, those where the enlarged map is highest: no threshold to choose.
+    """Compute the overlap of the region and as many pixels as it has, those where the enlarged map is highest: no
+    threshold to choose.
 
     Parameters
     ----------
@@ -262,16 +271,17 @@ def match_overlap(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
     return _measure_union(chosen.reshape(regions.shape), regions)
 
 
-# -- whether the network needs it -----------------------------------------------------------------------------------------
+# -- whether the network needs it --------------------------------------------------------------------------------------
 
 
 def follow_removal(
     predict: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, maps: np.ndarray, steps: int, *, insert: bool = False
 ) -> np.ndarray:
-    """Follow a network's answer while it loses places of the image in the order of a map, or gets them back (Petsiuk et al. 2018).
+    """Follow a network's answer while it loses places of the image in the order of a map, or gets them back (Petsiuk et
+    al. 2018).
 
-    Places are the map's own: each is a tile of the image, and what is taken away is replaced by a blurred image. Of a good map the
-    curve falls early where places are lost (deletion), and rises early where they come back (insertion).
+    Places are the map's own: each is a tile of the image, and what is taken away is replaced by a blurred image. Of a
+    good map the curve falls early where places are lost (deletion), and rises early where they come back (insertion).
 
     Parameters
     ----------
@@ -287,8 +297,8 @@ def follow_removal(
     Returns
     -------
     float64 ``[B, steps + 1]``
-        The probability of the class that the whole image is taken for. The first column is the whole image's, or with ``insert`` the
-        blurred one's.
+        The probability of the class that the whole image is taken for. The first column is the whole image's, or with
+        ``insert`` the blurred one's.
 
     Raises
     ------

@@ -76,7 +76,7 @@ class FaceNetworkLosses(Recipe):
     steps: int = scale(1200)
     images: int | None = scale(None)  # of a class, in each part; None for all
 
-    SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {Profile.SMOKE: {"images": 12, "steps": 3}, Profile.BOOK: {}}
+    SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {Profile.SMOKE: {"images": 4, "steps": 3}, Profile.BOOK: {}}
 
 
 @dataclass(frozen=True)
