@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import numpy as np
 import torch
 
@@ -203,4 +205,5 @@ def find_width(row: str, recipe: LBANIL) -> float:
 
     target = count("LBAN", recipe.width)
     widths = recipe.width * np.arange(50, 101) / 100
-    return float(min(widths, key=lambda width: abs(count(row, width) - target)))
+    place = bisect_left(widths, target, key=lambda width: count(row, width))  # wider is never smaller
+    return float(min(widths[max(place - 1, 0) : place + 1], key=lambda width: abs(count(row, width) - target)))

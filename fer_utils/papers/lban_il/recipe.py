@@ -110,10 +110,10 @@ class Timing(Recipe):
 
     batch_size: int = scale(64)  # 4.2
     steps: int = 2  # of a trial
-    trials: int = 6  # after one to warm up
+    trials: int = scale(6)  # after one to warm up
     width: float = scale(1.0)  # 2.2
     input_size: int = scale(80)  # pixels, 4.1
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
-        Profile.SMOKE: {"batch_size": 4, "width": 0.05, "input_size": 24}, Profile.BOOK: {"batch_size": 16}
+        Profile.SMOKE: {"batch_size": 4, "width": 0.05, "input_size": 24, "trials": 2}, Profile.BOOK: {"batch_size": 16}
     }

@@ -82,7 +82,7 @@ def test_attention_is_a_mean_over_channels():
 
 
 def test_cam_explains_what_the_network_says():
-    """Behind the last block all is linear in evaluation, so the mean gradient of a channel can be read off the weights."""
+    """Behind the last block all is linear in evaluation: the mean gradient of a channel follows from the weights."""
     torch.manual_seed(0)
     model, images = build_network("LBAN", TINY, 0).eval(), make_faces(6).images
     torch.nn.init.normal_(model.classifier.weight)

@@ -1,19 +1,33 @@
 """The experiments of Li et al. 2021: all of them at the smoke profile, on the shipped faces; and what they plan."""
 
 import io
+import json
+from dataclasses import replace
 
+import conftest
 import numpy as np
 import pytest
+from conftest import write_rafdb
 
-from fer_utils.experiments import LedgerReader, context, find_experiment, list_experiments, load_published, run_experiments
+from fer_utils.experiments import (
+    LedgerReader,
+    context,
+    find_experiment,
+    list_experiments,
+    load_published,
+    run_experiments,
+)
 from fer_utils.experiments.faces import limit_per_class, load_role
 from fer_utils.experiments.published import Cell
 from fer_utils.experiments.recipe import Profile
 from fer_utils.experiments.registry import Setup
 from fer_utils.experiments.verdicts import judge_claims
+from fer_utils.papers.lban_il.model import count_learnable
 from fer_utils.papers.lban_il.networks import build_network
 from fer_utils.papers.lban_il.objective import LOSSES
+from fer_utils.papers.lban_il.recipe import LBANIL
 from fer_utils.papers.lban_il.traces import SEEDS, limit_seeds, plan_recipe
+from fer_utils.training import load_checkpoint
 
 PUBLISHED = load_published("lban-il")
 OURS = [experiment.id for experiment in list_experiments() if experiment.id.startswith("lban-il/")]
@@ -32,10 +46,11 @@ def results(tmp_path_factory):
     def load_once(dataset, role, root=None, **options):
         key = (dataset, role, *sorted(options.items()))
         if key not in loaded:
-            loaded[key] = load_role(dataset, role, root, **options)
+            # few at once, as each run takes no more of them
+            loaded[key] = limit_per_class(load_role(dataset, role, root, **options), 12)
         return loaded[key]
 
-    tests = {role: limit_per_class(load_once("facsynth", role, more=True), 12).test for role in ("basic", "compound")}
+    tests = {role: load_once("facsynth", role, more=True).test for role in ("basic", "compound")}
     buffer = io.BytesIO()
     np.savez(buffer, **{f"guess mSVM {role}": test.labels.astype(np.int8) for role, test in tests.items()})
     folder = data / "checkpoints/smoke/facsynth/dlp-cnn/table-6"
@@ -104,8 +119,8 @@ def test_a_network_is_trained_once_and_read_by_the_other_tables(results):
     same = {
         ("table-4", "Islets loss"): [
             ("table-1", "LBSL + encoder-decoder"), ("table-2", "LBAN"), ("table-3", "LBAN-IL"), ("table-5", "LBAN-IL"),
-            ("table-6", "LBAN-IL"), ("figure-4", "LBAN-IL"), ("figure-5", "Islets loss"), ("islets", "Islets loss, 0.01"),
-            ("crops", "Islets loss, 10 crops"), ("sparsity", "fixed, 0.5"),
+            ("table-6", "LBAN-IL"), ("figure-4", "LBAN-IL"), ("figure-5", "Islets loss"),
+            ("islets", "Islets loss, 0.01"), ("crops", "Islets loss, 10 crops"), ("sparsity", "fixed, 0.5"),
         ],
         ("table-2", "VGG19 + softmax"): [("table-3", "VGG (baseline 1)"), ("table-6", "VGG (baseline 1)")],
         ("table-2", "SC + STD Conv + SK CONN"): [("sparsity", "learned")],
@@ -150,15 +165,17 @@ def test_groups_together_are_all_faces(results):
     assert not people[0] & people[1]
 
 
-# -- plans ----------------------------------------------------------------------------------------------------------------
+# -- plans -------------------------------------------------------------------------------------------------------------
 
 
 def test_only_what_the_faces_allow_is_planned():
     everywhere = {"table-2-parameters", "figure-1"}
     for dataset, missing in (("muxspace", {"figure-6"}), ("rafdb", {"figure-6"}), ("ckplus", NAMES - everywhere)):
-        assert {id.split("/")[1] for id in OURS if find_experiment(id).plan("book", dataset)} == NAMES - missing
+        planned = {id.split("/")[1] for id in OURS if find_experiment(id).plan("book", dataset)}
+        assert planned == NAMES - missing
+    table = find_experiment("lban-il/table-3")
     roles = {
-        dataset: {run.arguments.get("role", "basic") for run in find_experiment("lban-il/table-3").plan("book", dataset)}
+        dataset: {run.arguments.get("role", "basic") for run in table.plan("book", dataset)}
         for dataset in ("facsynth", "muxspace")
     }
     assert roles == {"facsynth": {"basic", "compound"}, "muxspace": {"basic"}}
@@ -192,3 +209,26 @@ def test_the_papers_profile_cuts_what_the_paper_cuts(dataset, side):
     column = [column.name for column in published.columns].index("FER2013" if side == 40 else "RAF-DB")
     assert published.rows["side of the crops, pixels"][column] == side
     assert build_network("LBAN", recipe, 0, width=0.05).input_size == side
+
+
+@pytest.mark.slow
+def test_a_dry_run_of_the_papers_profile(tmp_path, monkeypatch):
+    """LBAN-IL at full size on a miniature RAF-DB, but for 20 steps of two faces; all else is the paper's."""
+    listed = {f"train_{i:05d}.jpg": i % 7 + 1 for i in range(10)} | {f"test_{i:04d}.jpg": i + 1 for i in range(3)}
+    monkeypatch.setitem(conftest.LISTED, "basic", listed)
+    write_rafdb(tmp_path / "rafdb", "basic", originals=0)
+    at, full, short = LBANIL.at, LBANIL(), {"epochs": 4, "batch_size": 2}
+    monkeypatch.setattr(LBANIL, "at", lambda recipe, profile: replace(at(recipe, profile), **short))
+    done = run_experiments(
+        ["lban-il/table-4"], "paper", "rafdb", seeds=1, root=tmp_path / "rafdb", data=tmp_path / "data",
+        wanted=lambda run: run.name == "Islets loss",
+    )  # fmt: skip
+    assert done == 1
+    (run,) = json.loads((tmp_path / "data/results/paper/rafdb/lban-il/table-4.json").read_text())["runs"]
+    assert run["arguments"]["recipe"] == json.loads(json.dumps({**full.as_arguments(), **short}))
+    folder = tmp_path / "data/checkpoints/paper/rafdb/lban-il/table-4"
+    model, provenance = load_checkpoint(folder / "Islets-loss-0.safetensors")
+    assert count_learnable(model) == pytest.approx(19.8e6, rel=2e-3) and model.input_size == 80
+    assert provenance["seed"] == 0
+    with np.load(folder / "Islets-loss-0.npz") as arrays:
+        assert arrays["log penalty"].shape == (20,) and arrays["guess"].shape == (3,)

@@ -19,7 +19,8 @@ def make_faces(count=84, size=30):
     labels = np.arange(count) % 7
     colours = np.array([[(label + 1) >> bit & 1 for bit in range(3)] for label in range(7)])
     images = (rng.integers(0, 100, (count, size, size, 3)) + 150 * colours[labels][:, None, None]).astype(np.uint8)
-    names, split = np.array([f"{i:02d}.png" for i in range(count)]), np.where(np.arange(count) // 7 % 3 == 2, "test", "train")
+    names = np.array([f"{i:02d}.png" for i in range(count)])
+    split = np.where(np.arange(count) // 7 % 3 == 2, "test", "train")
     return FaceDataset("toy", images, labels, BASIC, names, split, identities=np.arange(count))
 
 
