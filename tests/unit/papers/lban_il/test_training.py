@@ -8,29 +8,18 @@ import pytest
 import torch
 
 from fer_utils.augment import ten_crop
-from fer_utils.datasets.base import FaceDataset
 from fer_utils.experiments import load_published
-from fer_utils.labels import BASIC
 from fer_utils.losses import CenterLoss, IslandLoss, IsletsLoss
 from fer_utils.papers.lban_il.networks import build_network, make_settings, predict_ten_crops, score_ten_crops
 from fer_utils.papers.lban_il.objective import LOSSES, CrossEntropyWithCentres, make_objective
 from fer_utils.papers.lban_il.recipe import LBANIL
 from fer_utils.training import CrossEntropy, fit, predict, predict_scores
 
+from .toys import TINY, make_faces
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TINY = replace(LBANIL().at("smoke"), epochs=4, batch_size=14)
 PARTS = {"loss", "cross-entropy", "metric", "centre distance", "centre length", "log penalty"}
-
-
-def make_faces(count=84, size=30):
-    """Each class has a colour, which neither crops nor mirrors change."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(count) % 7
-    colours = np.array([[(label + 1) >> bit & 1 for bit in range(3)] for label in range(7)])
-    images = (rng.integers(0, 100, (count, size, size, 3)) + 150 * colours[labels][:, None, None]).astype(np.uint8)
-    names, split = np.array([f"{i:02d}.png" for i in range(count)]), np.where(np.arange(count) // 7 % 3 == 2, "test", "train")
-    return FaceDataset("toy", images, labels, BASIC, names, split, identities=np.arange(count))
 
 
 def train(loss="Islets loss", recipe=TINY, row="LBAN", **options):

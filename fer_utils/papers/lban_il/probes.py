@@ -1,0 +1,209 @@
+"""Questions that Li et al. 2021 leave open: what the islets penalty adds, and whether random filters suffice."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+import numpy as np
+import torch
+
+from ...datasets.base import FaceDataset
+from ...experiments.context import RunContext
+from ...experiments.registry import Run, Setup, register_experiment
+from ...experiments.scores import Score, score_faces
+from ...models import FaceModel
+from .figures import measure_network_geometry
+from .model import count_learnable
+from .networks import build_network
+from .recipe import LBANIL
+from .traces import (
+    LOSS_TABLE,
+    MODULES,
+    Trace,
+    limit_seeds,
+    load_faces,
+    load_trace,
+    measure_kept,
+    plan_recipe,
+    train_network,
+)
+
+__all__ = [
+    "find_width", "list_points", "measure_fixed", "measure_kept_filters", "measure_kept_penalty", "measure_learned",
+    "measure_penalty",
+]
+
+#: Standard deviations of a first centre's coordinate, besides the recipe's.
+CENTRE_STDS = (0.001, 0.1, 1.0)
+#: Shares of fixed weights that are 0, besides the paper's half.
+SPARSITIES = (0.1, 0.3, 0.7, 0.9)
+#: Trainings of minutes, and seven and five a seed.
+_SEEDS = {"book": 3}
+_RIVALS = ("Island loss", "Islets loss")
+#: LBAN with learned filters in the place of fixed ones.
+_LEARNED = "SC + STD Conv + SK CONN"
+#: Below this the penalty is called gone.
+_GONE = 1e-4
+
+
+# -- what the penalty adds ---------------------------------------------------------------------------------------------
+
+
+@register_experiment("lban-il/islets", seeds=_SEEDS, needs=(LOSS_TABLE,))
+def plan_islets(setup: Setup) -> list[Run]:
+    """Island and islets loss, from centres that start close together to ones that start far apart.
+
+    Besides, islets loss whose centres move as eq. 4 prints it. Table 4's networks are two of the rows; seven trainings
+    a seed, so three seeds.
+    """
+    if "basic" not in setup.roles:
+        return []
+    recipe = plan_recipe(setup)
+    runs = []
+    for seed in limit_seeds(setup):
+        for loss in _RIVALS:
+            row = f"{loss}, {recipe.centre_std:g}"
+            runs.append(Run(row, measure_kept_penalty, {"row": row, "loss": loss, "recipe": recipe}, seed))
+        settings = {f"{loss}, {std:g}": (loss, std, recipe.centre_rule) for std in CENTRE_STDS for loss in _RIVALS}
+        settings[f"{_RIVALS[1]}, {recipe.centre_std:g}, eq. 4"] = (_RIVALS[1], recipe.centre_std, "printed")
+        for row, (loss, std, rule) in settings.items():
+            arguments = {"row": row, "loss": loss, "centre_std": std, "centre_rule": rule, "recipe": recipe}
+            runs.append(Run(row, measure_penalty, arguments, seed))
+    return runs
+
+
+def measure_kept_penalty(context: RunContext, row: str, loss: str, recipe: LBANIL) -> list[Score]:
+    """What :func:`measure_penalty` measures, of a network of Table 4."""
+    faces = load_faces(context, "basic", recipe)
+    model, trace = context.load_network(LOSS_TABLE, loss), load_trace(context, LOSS_TABLE, loss)
+    return _score_penalty(row, model, trace, faces)
+
+
+def measure_penalty(
+    context: RunContext, row: str, loss: str, centre_std: float, centre_rule: str, recipe: LBANIL
+) -> list[Score]:
+    """Train LBAN with first centres of another size, or another rule for their steps, and measure the penalty.
+
+    Parameters
+    ----------
+    context : RunContext
+    row : str
+    loss : {"Island loss", "Islets loss"}
+        Of island loss, the penalty is what it would have been.
+    centre_std : float
+    centre_rule : {"corrected", "printed"}
+    recipe : LBANIL
+
+    Returns
+    -------
+    list of Score
+        The row on ``basic``, with the metrics of :func:`~fer_utils.papers.lban_il.figures.measure_geometry`. And the
+        row without faces: ``steps of penalty``, at how many the penalty of eq. 1 was above 1e-4; ``first penalty``,
+        before it is weighted; and ``centre distance`` and ``centre length`` at the end. Series, at steps that lie the
+        denser the earlier they are: ``step``, ``log10 penalty``, ``centre distance``, ``centre length``.
+    """
+    faces = load_faces(context, "basic", recipe)
+    model, trace = train_network(
+        context, faces.train, faces.test, "LBAN", loss, recipe, centre_std=centre_std, centre_rule=centre_rule
+    )
+    return _score_penalty(row, model, trace, faces)
+
+
+def list_points(steps: int, count: int = 60) -> np.ndarray:
+    """About ``count`` of the steps, from 0 to the last, the denser the earlier."""
+    return np.unique(np.geomspace(1, steps, count).round().astype(int)) - 1
+
+
+def _score_penalty(row: str, model: FaceModel, trace: Trace, faces: FaceDataset) -> list[Score]:
+    values = measure_network_geometry(model, faces)
+    penalty = np.exp(trace.centres["log penalty"].astype(np.float64))
+    points = list_points(len(penalty))
+    series = {
+        "step": points.tolist(), "log10 penalty": (trace.centres["log penalty"][points] / np.log(10)).tolist(),
+        **{name: trace.centres[name][points].tolist() for name in ("centre distance", "centre length")},
+    }
+    metrics = {
+        "steps of penalty": float((penalty > _GONE).sum()), "first penalty": float(penalty[0]),
+        **{name: float(trace.centres[name][-1]) for name in ("centre distance", "centre length")},
+    }
+    averages = {name: float(each.mean()) for name, each in values.items()}
+    return [
+        score_faces(row, "basic", faces.test, trace.guess, metrics=averages, values=values),
+        Score(row, "", metrics, series=series),
+    ]
+
+
+# -- do random filters suffice -----------------------------------------------------------------------------------------
+
+
+@register_experiment("lban-il/sparsity", seeds=_SEEDS, needs=(LOSS_TABLE, MODULES))
+def plan_sparsity(setup: Setup) -> list[Run]:
+    """Fixed filters of which a tenth to nine tenths are 0, and learned ones: in their place, and of equal weights.
+
+    The paper's half and the learned ones in their place are networks of Tables 4 and 2; five trainings a seed, so three
+    seeds.
+    """
+    if "basic" not in setup.roles:
+        return []
+    recipe = plan_recipe(setup)
+    kept = {
+        f"fixed, {recipe.sparsity:g}": ("LBAN", LOSS_TABLE, "Islets loss"), "learned": (_LEARNED, MODULES, _LEARNED)
+    }
+    runs = []
+    for seed in limit_seeds(setup):
+        for row, (network, id, name) in kept.items():
+            arguments = {"row": row, "network": network, "id": id, "name": name, "recipe": recipe}
+            runs.append(Run(row, measure_kept_filters, arguments, seed))
+        for sparsity in SPARSITIES:
+            row = f"fixed, {sparsity:g}"
+            runs.append(Run(row, measure_fixed, {"row": row, "sparsity": sparsity, "recipe": recipe}, seed))
+        row = "learned, as many weights"
+        runs.append(Run(row, measure_learned, {"row": row, "recipe": recipe}, seed))
+    return runs
+
+
+def measure_fixed(context: RunContext, row: str, sparsity: float, recipe: LBANIL) -> list[Score]:
+    """Train LBAN with fixed filters of another sparsity under the islets loss."""
+    return _score_training(context, row, "LBAN", recipe, sparsity=sparsity)
+
+
+def measure_learned(context: RunContext, row: str, recipe: LBANIL) -> list[Score]:
+    """Train the network of learned filters at the width at which it has as many learned weights as LBAN."""
+    return _score_training(context, row, _LEARNED, recipe, width=find_width(_LEARNED, recipe))
+
+
+def measure_kept_filters(
+    context: RunContext, row: str, network: str, id: str, name: str, recipe: LBANIL
+) -> list[Score]:
+    """Score a network of Table 2 or 4 once more, and say how large it is."""
+    return [*measure_kept(context, row, id, name, recipe), _score_size(row, build_network(network, recipe, 0))]
+
+
+def _score_training(context: RunContext, row: str, network: str, recipe: LBANIL, **settings: float) -> list[Score]:
+    faces = load_faces(context, "basic", recipe)
+    model, trace = train_network(context, faces.train, faces.test, network, "Islets loss", recipe, **settings)
+    return [score_faces(row, "basic", faces.test, trace.guess), _score_size(row, model)]
+
+
+def _score_size(row: str, model: FaceModel) -> Score:
+    """Learned weights in millions, ``parameters``, and ``width``, of a row without faces."""
+    return Score(row, "", {"parameters": count_learnable(model) / 1e6, "width": float(model.settings["width"])})
+
+
+def find_width(row: str, recipe: LBANIL) -> float:
+    """Find the width at which a network has about as many learned weights as LBAN at the recipe's width.
+
+    Parameters
+    ----------
+    row : str
+        Of Tables 1 and 2; a network with more weights than LBAN.
+    recipe : LBANIL
+    """
+    def count(name: str, width: float) -> int:
+        with torch.device("meta"):  # counted, not drawn
+            return count_learnable(build_network(name, recipe, 0, width=width))
+
+    target = count("LBAN", recipe.width)
+    widths = recipe.width * np.arange(50, 101) / 100
+    place = bisect_left(widths, target, key=lambda width: count(row, width))  # wider is never smaller
+    return float(min(widths[max(place - 1, 0) : place + 1], key=lambda width: abs(count(row, width) - target)))
