@@ -31,6 +31,8 @@ ORDER = (
     "losses",
     "models",
     "metrics",
+    "localisation",
+    "probes",
     "training",
     "experiments",
     "papers",
