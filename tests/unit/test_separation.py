@@ -15,7 +15,7 @@ def test_a_ratio_by_hand():
     value, each = compute_separation(np.array([[-1.0], [1.0], [9.0], [11.0]]), np.array([0, 0, 1, 1]))
     assert value == pytest.approx(10) and each.mean() == pytest.approx(10)
     corners = np.array([[0.0, 0.0], [6.0, 0.0], [0.0, 8.0]])
-    faces = np.concatenate([corners + [0, 1], corners - [0, 1]])
+    faces = np.concatenate([corners + np.array([0, 1]), corners - np.array([0, 1])])
     assert compute_separation(faces, np.arange(6) % 3)[0] == pytest.approx(np.sqrt((36 + 64 + 100) / 3))
 
 
