@@ -1,10 +1,10 @@
-"""Whether maps of attention lie where the face moves, on faces whose regions are known, and whether a network needs what they point at.
+"""Whether maps of attention lie where the face moves, and whether a network needs what they point at.
 
-Maps come from anywhere: a mask that a network learned, an attention branch, Grad-CAM, or a prior that knows no face at all. What is known
-are FACSynth's masks of regions. Two questions are asked. *Where does it point*: the share of a map's energy inside a region
-(:func:`measure_energy`), whether its maximum hits one (:func:`point_at`), and overlap (:func:`compute_overlap`, :func:`match_overlap`).
-*Does the network need it*: how fast the network loses its answer when places are taken away in the order of the map, and how fast it finds
-it when they come back (:func:`follow_removal`).
+Maps come from anywhere: a mask that a network learned, an attention branch, Grad-CAM, or a prior that knows no face at
+all. What is known are FACSynth's masks of regions. Two questions are asked. *Where does it point*: the share of a map's
+energy inside a region (:func:`measure_energy`), whether its maximum hits one (:func:`point_at`), and overlap
+(:func:`compute_overlap`, :func:`match_overlap`). *Does the network need it*: how fast the network loses its answer when
+places are taken away in the order of the map, and how fast it finds it when they come back (:func:`follow_removal`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch.nn.functional import interpolate
 from .datasets.base import FaceDataset
 
 __all__ = [
-    "REGIONS", "compute_grad_cam", "compute_overlap", "find_regions", "follow_removal", "make_centred_gaussian", "make_template",
-    "match_overlap", "measure_energy", "point_at",
+    "REGIONS", "compute_grad_cam", "compute_overlap", "find_regions", "follow_removal", "make_centred_gaussian",
+    "make_template", "match_overlap", "measure_energy", "measure_mean", "point_at",
 ]
 
 #: Codes of FACSynth's masks: brows and eyes, which the eyes' attributes describe, and the mouth.
@@ -50,11 +50,13 @@ def find_regions(faces: FaceDataset, part: str, regions: Mapping[str, tuple[int,
     return np.isin(faces.masks, regions[part])
 
 
-# -- maps that know no face, and the gradient's ---------------------------------------------------------------------------
+# -- maps that know no face, and the gradient's ------------------------------------------------------------------------
 
 
 def make_template(regions: np.ndarray) -> np.ndarray:
-    """One map for all faces, float32 ``[H, W]``: the share of training faces whose part covers a pixel, the highest of which is 1.
+    """One map for all faces, float32 ``[H, W]``: the share of training faces whose part covers a pixel, up to 1.
+
+    It is divided by the highest share.
 
     Raises
     ------
@@ -68,9 +70,10 @@ def make_template(regions: np.ndarray) -> np.ndarray:
 
 
 def make_centred_gaussian(height: int, width: int, spread: float = 0.25) -> np.ndarray:
-    """One map for all faces, float32 ``[height, width]``: a Gaussian in the middle, whose standard deviation is a share of the sides.
+    """One map for all faces, float32 ``[height, width]``: a Gaussian in the middle.
 
-    Aligned faces are in the middle of their images, so a map that looks there and learned nothing points at the face, too.
+    Its standard deviation is a share of the sides. Aligned faces are in the middle of their images, so a map that looks
+    there and learned nothing points at the face, too.
 
     Raises
     ------
@@ -83,8 +86,10 @@ def make_centred_gaussian(height: int, width: int, spread: float = 0.25) -> np.n
     return np.exp(-(down[:, None] + right) / 2).astype(np.float32)
 
 
-def compute_grad_cam(score: Callable[[torch.Tensor], torch.Tensor], maps: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-    """Compute Grad-CAM (Selvaraju et al. 2017): channels weighted by the mean of their gradients, without what speaks against the class.
+def compute_grad_cam(
+    score: Callable[[torch.Tensor], torch.Tensor], maps: torch.Tensor, labels: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Compute Grad-CAM (Selvaraju et al. 2017): channels weighted by their mean gradients, and what is above 0.
 
     Parameters
     ----------
@@ -108,23 +113,26 @@ def compute_grad_cam(score: Callable[[torch.Tensor], torch.Tensor], maps: torch.
     return (weights * leaf.detach()).sum(1).relu()
 
 
-# -- where it points ------------------------------------------------------------------------------------------------------
+# -- where it points ---------------------------------------------------------------------------------------------------
 
 
 def _check(maps: np.ndarray, regions: np.ndarray) -> None:
     if maps.ndim != 3 or regions.ndim != 3 or len(maps) not in (1, len(regions)):
-        raise ValueError(f"maps must be [N, h, w] or [1, h, w] with regions [N, H, W], got {list(maps.shape)} and {list(regions.shape)}")
+        given = f"{list(maps.shape)} and {list(regions.shape)}"
+        raise ValueError(f"maps must be [N, h, w] or [1, h, w] with regions [N, H, W], got {given}")
 
 
 def _enlarge(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
     """Maps at the regions' size, bilinearly, float32 ``[N or 1, H, W]``."""
-    return interpolate(torch.tensor(maps, dtype=torch.float32).unsqueeze(1), regions.shape[1:], mode="bilinear").squeeze(1).numpy()
+    planes = torch.tensor(maps, dtype=torch.float32).unsqueeze(1)
+    return interpolate(planes, regions.shape[1:], mode="bilinear").squeeze(1).numpy()
 
 
 def measure_energy(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """Compute the share of each map's energy inside the region: what is above 0 of the enlarged map there, over all of it.
+    """Compute the share of each map's energy inside the region.
 
-    A map that is the same everywhere has the region's share of the image.
+    Energy is what is above 0 of the enlarged map. A map that is the same everywhere has the region's share of the
+    image.
 
     Parameters
     ----------
@@ -149,8 +157,8 @@ def measure_energy(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
     return np.where(known, inside / np.where(whole > 0, whole, 1), np.nan)
 
 
-def point_at(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """Tell whether the maximum of each map lies in the region (the pointing game): the middle of its pixel, not of an enlarged map.
+def measure_mean(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """Compute the mean of each enlarged map over the pixels of the region.
 
     Parameters
     ----------
@@ -161,7 +169,33 @@ def point_at(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
     Returns
     -------
     float64 ``[N]``
-        1 or 0; NaN where the region is empty. For one pixel drawn at random it would be the region's share of the image.
+        NaN where the region is empty.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    """
+    _check(maps, regions)
+    sizes = regions.sum(axis=(1, 2))
+    inside = (_enlarge(maps, regions) * regions).sum(axis=(1, 2), dtype=float)
+    return np.where(sizes > 0, inside / np.maximum(sizes, 1), np.nan)
+
+
+def point_at(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """Tell whether the maximum of each map, the middle of its own pixel, lies in the region (the pointing game).
+
+    Parameters
+    ----------
+    maps : float ``[N, h, w]``
+        Or ``[1, h, w]``, a template.
+    regions : bool ``[N, H, W]``
+
+    Returns
+    -------
+    float64 ``[N]``
+        1 or 0; NaN where the region is empty. For one pixel drawn at random it would be the region's share of the
+        image.
 
     Raises
     ------
@@ -171,7 +205,8 @@ def point_at(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
     _check(maps, regions)
     places = np.unravel_index(maps.reshape(len(maps), -1).argmax(axis=1), maps.shape[1:])
     down, right = (
-        ((place + 0.5) * pixels / cells).astype(int) for place, pixels, cells in zip(places, regions.shape[1:], maps.shape[1:], strict=True)
+        ((place + 0.5) * pixels / cells).astype(int)
+        for place, pixels, cells in zip(places, regions.shape[1:], maps.shape[1:], strict=True)
     )
     hit = regions[np.arange(len(regions)), down, right]
     return np.where(regions.any(axis=(1, 2)), hit, np.nan)
@@ -211,7 +246,7 @@ def _measure_union(chosen: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 
 def match_overlap(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """Compute the overlap of the region and as many pixels as it has, those where the enlarged map is highest: no threshold to choose.
+    """Compute the overlap of the region and as many pixels, where the map is highest: no threshold to choose.
 
     Parameters
     ----------
@@ -237,16 +272,18 @@ def match_overlap(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
     return _measure_union(chosen.reshape(regions.shape), regions)
 
 
-# -- whether the network needs it -----------------------------------------------------------------------------------------
+# -- whether the network needs it --------------------------------------------------------------------------------------
 
 
 def follow_removal(
-    predict: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, maps: np.ndarray, steps: int, *, insert: bool = False
+    predict: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, maps: np.ndarray, steps: int, *,
+    insert: bool = False,
 ) -> np.ndarray:
-    """Follow a network's answer while it loses places of the image in the order of a map, or gets them back (Petsiuk et al. 2018).
+    """Follow a network's answer while it loses places of the image in the order of a map, or gets them back.
 
-    Places are the map's own: each is a tile of the image, and what is taken away is replaced by a blurred image. Of a good map the
-    curve falls early where places are lost (deletion), and rises early where they come back (insertion).
+    The curves are those of Petsiuk et al. 2018. Places are the map's own: each is a tile of the image, and what is
+    taken away is replaced by a blurred image. Of a good map the curve falls early where places are lost (deletion), and
+    rises early where they come back (insertion).
 
     Parameters
     ----------
@@ -262,8 +299,8 @@ def follow_removal(
     Returns
     -------
     float64 ``[B, steps + 1]``
-        The probability of the class that the whole image is taken for. The first column is the whole image's, or with ``insert`` the
-        blurred one's.
+        The probability of the class that the whole image is taken for. The first column is the whole image's, or with
+        ``insert`` the blurred one's.
 
     Raises
     ------
@@ -280,8 +317,8 @@ def follow_removal(
     with torch.inference_mode():
         guess = predict(images).argmax(1)
         for step in range(steps + 1):
-            gone = torch.tensor(rank < round(step * flat.shape[1] / steps), dtype=images.dtype)[:, None]
+            gone = torch.tensor(rank < round(step * flat.shape[1] / steps))[:, None].to(images)
             tiles = interpolate(gone, images.shape[2:], mode="nearest")
             shown = images * tiles + blurred * (1 - tiles) if insert else images * (1 - tiles) + blurred * tiles
             found.append(predict(shown).softmax(1).gather(1, guess[:, None])[:, 0])
-    return torch.stack(found, 1).double().numpy()
+    return torch.stack(found, 1).double().cpu().numpy()

@@ -215,12 +215,12 @@ def test_embeddings_are_scored_face_by_face(toy):
 def test_the_printed_rule_ends_in_no_number(toy, wild, tmp_path):
     found = {}
     for rule in ("corrected", "printed"):
-        recipe = replace(CentreRules().at("smoke"), **{**vars(make_recipe(toy, epochs=60)), "centre_rule": rule})
+        recipe = replace(CentreRules().at("smoke"), **vars(make_recipe(toy, epochs=60, centre_rule=rule, centre_rate=1.0)))
         found[rule] = measure_rule(make_context(tmp_path / rule), rule, recipe)
     steps, growth = ({rule: scores[0].metrics[name] for rule, scores in found.items()} for name in ("steps", "growth of the centres"))
     assert steps["corrected"] == 60 * (38 // 14) > steps["printed"] and growth["printed"] > 15 > 4 > growth["corrected"]
     said, nearest = found["corrected"][1:]
-    assert nearest.row == "corrected, nearest centre" and nearest.metrics["accuracy"] > 0.8 < said.metrics["accuracy"]
+    assert nearest.row == "corrected, nearest centre" and nearest.metrics["accuracy"] > 0.6 < said.metrics["accuracy"]
     assert all(score.metrics["mean diagonal"] < 0.4 for score in found["printed"][1:])
     assert all(np.isfinite(list(score.metrics.values())).all() for scores in found.values() for score in scores)
 
