@@ -1,7 +1,7 @@
-"""How far apart the classes lie in a feature space, beside how wide each of them is; and what a single face adds to such a number.
+"""How far apart classes lie in a feature space, beside how wide each is; and what a single face adds to such a number.
 
-The silhouette is :func:`sklearn.metrics.silhouette_samples`. It asks of each face whether it lies nearer to its own class than to another
-one; the ratio here asks how far the centres of classes lie apart, whatever single faces do.
+The silhouette is :func:`sklearn.metrics.silhouette_samples`. It asks of each face whether it lies nearer to its own
+class than to another one; the ratio here asks how far the centres of classes lie apart, whatever single faces do.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ __all__ = ["compute_separation", "find_shares_of_ratio"]
 def compute_separation(features: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
     """Compute the ratio of the distance between classes to that within them (inter/intra ratio).
 
-    Between is the root of the mean squared distance of two class centres; within is the root of the mean squared distance of a face from
-    its class's centre, first over the faces of a class and then over classes. A rare class so counts as much as a frequent one, and neither
-    the unit nor the origin of the features plays a part. A class of a single face has no width and is left out.
+    Between is the root of the mean squared distance of two class centres; within is the root of the mean squared
+    distance of a face from its class's centre, first over the faces of a class and then over classes. A rare class so
+    counts as much as a frequent one, and neither the unit nor the origin of the features plays a part. A class of a
+    single face has no width and is left out.
 
     Parameters
     ----------
@@ -28,7 +29,8 @@ def compute_separation(features: np.ndarray, labels: np.ndarray) -> tuple[float,
     float
         0 where all centres coincide; larger is more separate.
     float64 ``[N]``
-        What each face adds: jackknife pseudo-values, shifted so that their mean is the ratio; NaN for a face that is left out.
+        What each face adds: jackknife pseudo-values, shifted so that their mean is the ratio; NaN for a face that is
+        left out.
 
     Raises
     ------
@@ -37,7 +39,10 @@ def compute_separation(features: np.ndarray, labels: np.ndarray) -> tuple[float,
     """
     _, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if len(features) != len(labels) or (counts > 1).sum() < 2:
-        raise ValueError(f"expected a label a face and two classes of two faces or more, got {len(features)} faces, of {counts.tolist()}")
+        raise ValueError(
+            "expected a label a face and two classes of two faces or more,"
+            f" got {len(features)} faces, of {counts.tolist()}"
+        )
     taken = counts[places] > 1
     each = np.full(len(features), np.nan)
     value, each[taken] = _compute(np.asarray(features, dtype=np.float64)[taken], np.asarray(labels)[taken])
@@ -91,7 +96,9 @@ def find_shares_of_ratio(numerators: np.ndarray, denominators: np.ndarray) -> tu
     above, below = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
     if len(above) < 2 or not (below.sum() - below > 0).all():
         raise ValueError(f"expected two faces or more, none of which is all of the denominator, got {len(above)}")
-    return float(above.sum() / below.sum()), _shift(above.sum() / below.sum(), (above.sum() - above) / (below.sum() - below))
+    return float(above.sum() / below.sum()), _shift(
+        above.sum() / below.sum(), (above.sum() - above) / (below.sum() - below)
+    )
 
 
 def _shift(value: float, without: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ def draw(apart=2.0, count=60):
 
 
 def test_a_ratio_by_hand():
-    """Two classes on a line, 10 apart and 1 wide to either side; three at the corners of a triangle, one of which is wider."""
+    """Two classes on a line, 10 apart and 1 wide to either side; three at the corners of a triangle."""
     value, each = compute_separation(np.array([[-1.0], [1.0], [9.0], [11.0]]), np.array([0, 0, 1, 1]))
     assert value == pytest.approx(10) and each.mean() == pytest.approx(10)
     corners = np.array([[0.0, 0.0], [6.0, 0.0], [0.0, 8.0]])
@@ -54,10 +54,19 @@ def test_a_quotient_of_sums():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: compute_separation(np.zeros((3, 2)), np.array([0, 1, 1])), r"two classes of two faces or more, got 3 faces, of \[1, 2\]"),
+        (
+            lambda: compute_separation(np.zeros((3, 2)), np.array([0, 1, 1])),
+            r"two classes of two faces or more, got 3 faces, of \[1, 2\]",
+        ),
         (lambda: compute_separation(np.zeros((3, 2)), np.zeros(4, int)), r"a label a face and two classes"),
-        (lambda: compute_separation(np.array([[0.0], [0], [1], [1]]), np.array([0, 0, 1, 1])), r"expected classes of some width"),
-        (lambda: find_shares_of_ratio(np.ones(3), np.array([0, 0, 1.0])), r"none of which is all of the denominator, got 3"),
+        (
+            lambda: compute_separation(np.array([[0.0], [0], [1], [1]]), np.array([0, 0, 1, 1])),
+            r"expected classes of some width",
+        ),
+        (
+            lambda: find_shares_of_ratio(np.ones(3), np.array([0, 0, 1.0])),
+            r"none of which is all of the denominator, got 3",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(call, message):

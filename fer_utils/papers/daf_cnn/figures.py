@@ -20,7 +20,11 @@ def _plan(setup: Setup, part: str) -> list[Run]:
     if "basic" not in setup.roles:
         return []
     recipe = DAFCNN().at(setup.profile)
-    return [Run(row, measure_embeddings, {"row": row, "part": part, "recipe": recipe}, seed) for seed in setup.seeds for row in VARIANTS]
+    return [
+        Run(row, measure_embeddings, {"row": row, "part": part, "recipe": recipe}, seed)
+        for seed in setup.seeds
+        for row in VARIANTS
+    ]
 
 
 @register_experiment("daf-cnn/figure-4", seeds=SEEDS, needs=(TABLE,))
@@ -36,7 +40,7 @@ def plan_figure_5(setup: Setup) -> list[Run]:
 
 
 def draw_faces(faces: FaceDataset, count: int) -> np.ndarray:
-    """Draw faces for a picture, always the same: positions, int64, in ascending order; all, if there are no more than ``count``."""
+    """Draw faces for a picture, always the same: positions int64, ascending; all, if there are at most ``count``."""
     return np.sort(np.random.default_rng(0).permutation(len(faces))[:count])
 
 
@@ -55,8 +59,8 @@ def measure_embeddings(context: RunContext, row: str, part: str, recipe: DAFCNN)
     Returns
     -------
     list of Score
-        See :func:`score_embeddings`. The run of the first seed leaves what a picture needs: ``embedding``, float16 ``[M, D]``, of
-        ``recipe.drawn`` faces, and their ``labels``, uint8 ``[M]``.
+        See :func:`score_embeddings`. The run of the first seed leaves what a picture needs: ``embedding``, float16
+        ``[M, D]``, of ``recipe.drawn`` faces, and their ``labels``, uint8 ``[M]``.
     """
     faces = load_wild(context, recipe)
     faces = hold_back(faces.train, recipe)[0] if part == "train" else faces.test
@@ -65,9 +69,13 @@ def measure_embeddings(context: RunContext, row: str, part: str, recipe: DAFCNN)
         faces, shown = faces.subset(shown), np.arange(len(shown))
     embeddings = ask_network(load_network(context, row), faces, recipe, ("embedding",))["embedding"]
     if not context.seed:
-        context.save_arrays(row, {
-            "embedding": embeddings[shown].astype(np.float16), "labels": faces.labels[shown].astype(np.uint8),
-        })
+        context.save_arrays(
+            row,
+            {
+                "embedding": embeddings[shown].astype(np.float16),
+                "labels": faces.labels[shown].astype(np.uint8),
+            },
+        )
     return [score_embeddings(row, faces, embeddings)]
 
 
@@ -79,6 +87,12 @@ def score_embeddings(row: str, faces: FaceDataset, embeddings: np.ndarray) -> Sc
     each = silhouette_samples(embeddings, faces.labels).astype(np.float64)
     ratio, shares = compute_separation(embeddings, faces.labels)
     return Score(
-        row, "basic", {"silhouette": float(each.mean()), "inter/intra ratio": ratio}, faces.classes, faces.labels, people=faces.identities,
-        images=checksum_names(faces.names), values={"silhouette": each, "inter/intra ratio": shares},
+        row,
+        "basic",
+        {"silhouette": float(each.mean()), "inter/intra ratio": ratio},
+        faces.classes,
+        faces.labels,
+        people=faces.identities,
+        images=checksum_names(faces.names),
+        values={"silhouette": each, "inter/intra ratio": shares},
     )

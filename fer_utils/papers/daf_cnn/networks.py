@@ -1,13 +1,14 @@
 """What the experiments of Zhou et al. share: faces, people who are held back, one training, and what is kept of it.
 
-The four networks of Table 1 are trained once a seed, in ``daf-cnn/table-1``; other tables and figures read their weights and what they said
-of the test faces. Keras is imported by whoever trains or asks a network, so that experiments can be listed without it.
+The four networks of Table 1 are trained once a seed, in ``daf-cnn/table-1``; other tables and figures read their
+weights and what they said of the test faces. Keras is imported by whoever trains or asks a network, so that
+experiments can be listed without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +21,21 @@ from ...labels import BASIC
 from ...splits import validation_split
 from .recipe import DAFCNN
 
-if TYPE_CHECKING:
-    from .training import Trained
-
 __all__ = [
-    "OTHERS_SEEDS", "SEEDS", "TABLE", "ask_network", "guess_faces", "hold_back", "list_curves", "list_small_roles", "load_network",
-    "load_small_set", "load_wild", "measure_kept", "save_network", "train_network",
+    "OTHERS_SEEDS",
+    "SEEDS",
+    "TABLE",
+    "ask_network",
+    "guess_faces",
+    "hold_back",
+    "list_curves",
+    "list_small_roles",
+    "load_network",
+    "load_small_set",
+    "load_wild",
+    "measure_kept",
+    "save_network",
+    "train_network",
 ]
 
 #: The experiment that trains the networks which the others read.
@@ -36,7 +46,7 @@ SEEDS = {"book": 5}
 OTHERS_SEEDS = {"book": 3}
 
 
-# -- faces ----------------------------------------------------------------------------------------------------------------
+# -- faces -------------------------------------------------------------------------------------------------------------
 
 
 def load_wild(context: RunContext, recipe: DAFCNN, **options: Any) -> FaceDataset:
@@ -50,7 +60,7 @@ def list_small_roles(setup: Setup) -> list[str]:
 
 
 def load_small_set(context: RunContext, role: str, recipe: DAFCNN) -> FaceDataset:
-    """Load a small set with the seven classes of the large one, of sequences the last three frames and, as neutral, the first."""
+    """Load a small set with the large one's classes; of sequences the last three frames and, as neutral, the first."""
     options: dict[str, Any] = {"frames": "apex3", "classes": list(BASIC)} if role == "lab" else {}
     return limit_per_class(keep_classes(context.load_faces(role, **options), BASIC), recipe.images)
 
@@ -64,13 +74,19 @@ def hold_back(train: FaceDataset, recipe: DAFCNN) -> tuple[FaceDataset, FaceData
     return train.subset(split.train), train.subset(split.test)
 
 
-# -- one training ---------------------------------------------------------------------------------------------------------
+# -- one training ------------------------------------------------------------------------------------------------------
 
 
 def train_network(
-    context: RunContext, learned: FaceDataset, watched: FaceDataset, recipe: DAFCNN, *, metric: bool, start: Any = None,
+    context: RunContext,
+    learned: FaceDataset,
+    watched: FaceDataset,
+    recipe: DAFCNN,
+    *,
+    metric: bool,
+    start: Any = None,
     checkpoint: str = "training",
-) -> Trained:
+) -> Any:
     """Train a network; a killed run goes on.
 
     Parameters
@@ -85,6 +101,11 @@ def train_network(
         Whose weights it starts with, but for the last layer.
     checkpoint : str
         Name of the file, where a run trains more than one.
+
+    Returns
+    -------
+    Trained
+        Of ``training.py``.
     """
     from .model import copy_layers
     from .objective import make_objective
@@ -99,9 +120,12 @@ def train_network(
     return train(model, *parts, recipe, seed=seed, checkpoint=context.workdir / f"{checkpoint}.safetensors")
 
 
-def list_curves(trained: Trained) -> dict[str, list[float]]:
-    """Of each epoch the loss, the accuracy on the people held back, and the rate; and after which epochs the best weights came back."""
-    curves = {name: [log[key] for log in trained.logs] for name, key in (("loss", "loss"), ("held-back accuracy", "val_accuracy"))}
+def list_curves(trained: Any) -> dict[str, list[float]]:
+    """Of each epoch the loss, the held-back accuracy and the rate; and when the best weights came back."""
+    curves = {
+        name: [log[key] for log in trained.logs]
+        for name, key in (("loss", "loss"), ("held-back accuracy", "val_accuracy"))
+    }
     plateau = trained.plateau
     return {**curves, "learning rate": plateau.rates, "reloads": [float(epoch) for epoch in plateau.reloads]}
 
@@ -110,10 +134,14 @@ def guess_faces(model: Any, faces: FaceDataset, recipe: DAFCNN) -> np.ndarray:
     """What a trained model says of faces, int8 ``[N]``: of scores that are no numbers, the first class."""
     from .training import prepare_faces
 
-    return model.predict(prepare_faces(faces.images, recipe), batch_size=256, verbose=0)["scores"].argmax(1).astype(np.int8)
+    return (
+        model.predict(prepare_faces(faces.images, recipe), batch_size=256, verbose=0)["scores"]
+        .argmax(1)
+        .astype(np.int8)
+    )
 
 
-# -- what is kept of it ---------------------------------------------------------------------------------------------------
+# -- what is kept of it ------------------------------------------------------------------------------------------------
 
 
 def save_network(context: RunContext, name: str, network: Any, recipe: DAFCNN) -> None:
@@ -134,7 +162,7 @@ def load_network(context: RunContext, name: str) -> Any:
 
 
 def ask_network(network: Any, faces: FaceDataset, recipe: DAFCNN, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Compute what layers of a network give of whole faces; see :func:`~fer_utils.papers.daf_cnn.training.compute_layers`."""
+    """Compute what layers of a network give of whole faces, by the names of the layers."""
     from .training import compute_layers, prepare_faces
 
     return compute_layers(network, prepare_faces(faces.images, recipe), names)

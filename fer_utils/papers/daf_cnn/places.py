@@ -1,4 +1,4 @@
-"""Whether spatial attention lies where the face moves, beside Grad-CAM and maps that know no face. The paper looks and does not measure."""
+"""Whether spatial attention lies where the face moves, beside Grad-CAM and maps that know no face."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from ...experiments.context import RunContext
 from ...experiments.faces import find_roles
 from ...experiments.registry import Run, Setup, register_experiment
 from ...experiments.scores import Score, checksum_names
-from ...localisation import compute_grad_cam, find_regions, make_centred_gaussian, make_template, match_overlap, measure_energy, point_at
+from ...localisation import (
+    compute_grad_cam,
+    find_regions,
+    make_centred_gaussian,
+    make_template,
+    match_overlap,
+    measure_energy,
+    point_at,
+)
 from .networks import SEEDS, TABLE, load_network, load_wild
 from .recipe import DAFCNN
 
@@ -25,7 +33,10 @@ _PRIORS = ("centred prior", "mean of training faces", "anywhere")
 PARTS: Mapping[str, tuple[int, ...]] = {"brows": (2,), "eyes": (3,), "nose": (4,), "mouth": (5,)}
 #: Action units by the part that they move; the lids belong to the eyes, and so does what the cheeks do to them.
 UNITS: Mapping[str, tuple[int, ...]] = {
-    "brows": (1, 2, 4), "eyes": (5, 6, 7, 43), "nose": (9,), "mouth": (10, 11, 12, 14, 15, 16, 17, 18, 20, 22, 23, 24, 25, 26, 27),
+    "brows": (1, 2, 4),
+    "eyes": (5, 6, 7, 43),
+    "nose": (9,),
+    "mouth": (10, 11, 12, 14, 15, 16, 17, 18, 20, 22, 23, 24, 25, 26, 27),
 }
 #: Of a unit that counts as shown: FACS' lowest intensity, a trace.
 _SHOWN = 0.2
@@ -43,7 +54,7 @@ def plan_attention_regions(setup: Setup) -> list[Run]:
     return looking + [Run(row, measure_priors, {"row": row, "recipe": recipe}) for row in _PRIORS]
 
 
-# -- true regions ---------------------------------------------------------------------------------------------------------
+# -- true regions ------------------------------------------------------------------------------------------------------
 
 
 def find_moved(faces: FaceDataset) -> np.ndarray:
@@ -66,12 +77,12 @@ def find_moved(faces: FaceDataset) -> np.ndarray:
 
 
 def cut_window(regions: np.ndarray, recipe: DAFCNN) -> np.ndarray:
-    """The part of regions ``[N, H, W]`` of whole faces that the network sees: the middle, as much of it as it cuts out."""
+    """The part of regions ``[N, H, W]`` of whole faces that the network sees: the middle, as large as its window."""
     top, left = (round(side * (1 - recipe.input_size / recipe.image_size) / 2) for side in regions.shape[1:])
     return regions[:, top : regions.shape[1] - top, left : regions.shape[2] - left]
 
 
-# -- maps -----------------------------------------------------------------------------------------------------------------
+# -- maps --------------------------------------------------------------------------------------------------------------
 
 
 def look_at(row: str, network: object, faces: FaceDataset, recipe: DAFCNN) -> np.ndarray:
@@ -130,7 +141,8 @@ def measure_priors(context: RunContext, row: str, recipe: DAFCNN) -> list[Score]
     Returns
     -------
     list of Score
-        See :func:`score_maps`. ``anywhere`` has of ``pointing`` and ``energy`` what a place drawn at random is expected to get.
+        See :func:`score_maps`. ``anywhere`` has of ``pointing`` and ``energy`` what a place drawn at random is
+        expected to get.
     """
     faces = load_wild(context, recipe, masks=True)
     if row == "mean of training faces":
@@ -158,17 +170,22 @@ def score_maps(row: str, maps: np.ndarray, faces: FaceDataset, recipe: DAFCNN) -
     Returns
     -------
     Score
-        ``pointing``, ``energy`` and ``overlap``, see :mod:`fer_utils.localisation`; faces that do not move play no part.
+        ``pointing``, ``energy`` and ``overlap``, see :mod:`fer_utils.localisation`; faces that do not move play no
+        part.
     """
     moved = cut_window(find_moved(faces), recipe)
     values = {}
     for name, measure in {"pointing": point_at, "energy": measure_energy, "overlap": match_overlap}.items():
         pieces = [slice(start, start + _ENLARGED) for start in range(0, len(moved), _ENLARGED)]
-        values[name] = np.concatenate([measure(maps if len(maps) == 1 else maps[piece], moved[piece]) for piece in pieces])
+        values[name] = np.concatenate(
+            [measure(maps if len(maps) == 1 else maps[piece], moved[piece]) for piece in pieces]
+        )
     return _score(row, faces, values)
 
 
 def _score(row: str, faces: FaceDataset, values: dict[str, np.ndarray]) -> Score:
     metrics = {name: float(np.nanmean(each)) for name, each in values.items()}
     images = checksum_names(faces.names)
-    return Score(row, "basic", metrics, faces.classes, faces.labels, people=faces.identities, images=images, values=values)
+    return Score(
+        row, "basic", metrics, faces.classes, faces.labels, people=faces.identities, images=images, values=values
+    )

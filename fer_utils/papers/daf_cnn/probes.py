@@ -1,4 +1,4 @@
-"""Looking into trained networks: what the printed sign of eq. 12 does to the centres, and what channel attention follows."""
+"""Looking into networks: what the printed sign of eq. 12 does to the centres, and what channel attention follows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RULES = ("corrected", "printed")
 _FOLDS = 5
 
 
-# -- the sign of eq. 12 ---------------------------------------------------------------------------------------------------
+# -- the sign of eq. 12 ------------------------------------------------------------------------------------------------
 
 
 @register_experiment("daf-cnn/equation-12", seeds=OTHERS_SEEDS)
@@ -36,7 +36,8 @@ def plan_equation_12(setup: Setup) -> list[Run]:
     recipe = CentreRules().at(setup.profile)
     return [
         Run(rule, measure_rule, {"row": rule, "recipe": replace(recipe, centre_rule=rule)}, seed)
-        for seed in setup.seeds for rule in _RULES
+        for seed in setup.seeds
+        for rule in _RULES
     ]
 
 
@@ -52,10 +53,10 @@ def measure_rule(context: RunContext, row: str, recipe: CentreRules) -> list[Sco
     Returns
     -------
     list of Score
-        Without faces, the row: ``steps`` that were taken, and ``growth of the centres``, the power of ten by which their root mean square
-        norm grew from after the first step to the last that is finite; series ``centre norm`` (missing where it is not finite). On the test
-        faces, the row is what the network says, and ``<row>, nearest centre`` the class of the centre that the embedding is nearest to;
-        where a number is missing, the first class.
+        Without faces, the row: ``steps`` that were taken, and ``growth of the centres``, the power of ten by which
+        their root mean square norm grew from after the first step to the last that is finite; series ``centre norm``
+        (missing where it is not finite). On the test faces, the row is what the network says, and ``<row>, nearest
+        centre`` the class of the centre that the embedding is nearest to; where a number is missing, the first class.
     """
     from .backend import keras
     from .objective import make_objective
@@ -66,7 +67,9 @@ def measure_rule(context: RunContext, row: str, recipe: CentreRules) -> list[Sco
     model = make_objective(build_network(recipe, len(faces.classes), seed=seed), recipe, seed=seed)
     model.compile(keras.optimizers.Adam(recipe.learning_rate))
     images = prepare_faces(learned.images, recipe)
-    batches = DrawnBatches(images, learned.labels, recipe.batch_size, images_per_batch=recipe.images_per_batch, seed=seed)
+    batches = DrawnBatches(
+        images, learned.labels, recipe.batch_size, images_per_batch=recipe.images_per_batch, seed=seed
+    )
     norms: list[float] = []
 
     def find_centres() -> np.ndarray:
@@ -82,14 +85,18 @@ def measure_rule(context: RunContext, row: str, recipe: CentreRules) -> list[Sco
     embeddings = ask_network(model.network, faces.test, recipe, ("embedding",))["embedding"].astype(np.float64)
     distances = np.square(embeddings[:, None] - find_centres()).sum(2)  # [N, K]
     return [
-        Score(row, "", {"steps": float(len(norms)), "growth of the centres": float(np.log10(finite[-1] / finite[0]))},
-              series={"centre norm": norms}),
+        Score(
+            row,
+            "",
+            {"steps": float(len(norms)), "growth of the centres": float(np.log10(finite[-1] / finite[0]))},
+            series={"centre norm": norms},
+        ),
         score_faces(row, "basic", faces.test, guess_faces(model, faces.test, recipe)),
         score_faces(f"{row}, nearest centre", "basic", faces.test, distances.argmin(1)),
     ]
 
 
-# -- what channel attention follows ---------------------------------------------------------------------------------------
+# -- what channel attention follows ------------------------------------------------------------------------------------
 
 
 @register_experiment("daf-cnn/channel-attention", seeds=SEEDS, needs=(TABLE,))
@@ -107,13 +114,16 @@ def describe_factors(faces: FaceDataset) -> dict[str, np.ndarray]:
     Parameters
     ----------
     faces : FaceDataset
-        FACSynth's: ``truth`` has to know ``intensity``, ``light`` and its direction and strengths, camera, pose and occlusion.
+        FACSynth's: ``truth`` has to know ``intensity``, ``light`` and its direction and strengths, camera, pose and
+        occlusion.
     """
     truth = faces.truth
     assert truth is not None
     classes = np.eye(len(faces.classes))[faces.labels]
     azimuth, elevation = (np.deg2rad(truth[f"light_{name}"].to_numpy(float)) for name in ("azimuth", "elevation"))
-    direction = np.stack([np.cos(elevation) * np.sin(azimuth), np.sin(elevation), np.cos(elevation) * np.cos(azimuth)], 1)
+    direction = np.stack(
+        [np.cos(elevation) * np.sin(azimuth), np.sin(elevation), np.cos(elevation) * np.cos(azimuth)], 1
+    )
     pose = truth[["yaw", "pitch", "roll"]].to_numpy(float) / 45
     factors = {
         "expression": np.hstack([classes, classes * truth["intensity"].to_numpy(float)[:, None]]),
@@ -168,9 +178,10 @@ def measure_channels(context: RunContext, recipe: DAFCNN) -> list[Score]:
     Returns
     -------
     list of Score
-        A row a factor of :func:`describe_factors`, with ``variance explained`` of the weights that DAF-CNN of Table 1 gives the channels of
-        test faces; and ``<factor>, maps``, the same of the channels' means over places, which are what is weighted. Row ``all faces``:
-        ``variance``, the mean squared deviation of a weight from its mean over faces.
+        A row a factor of :func:`describe_factors`, with ``variance explained`` of the weights that DAF-CNN of Table 1
+        gives the channels of test faces; and ``<factor>, maps``, the same of the channels' means over places, which
+        are what is weighted. Row ``all faces``: ``variance``, the mean squared deviation of a weight from its mean
+        over faces.
     """
     faces = load_wild(context, recipe).test
     maps = f"block{len(recipe.convolutions)}_convolution{recipe.convolutions[-1]}_relu"
@@ -185,6 +196,15 @@ def measure_channels(context: RunContext, recipe: DAFCNN) -> list[Score]:
     measured["all faces"] = ("variance", float(each.mean()), each)
     images = checksum_names(faces.names)
     return [
-        Score(row, "basic", {metric: value}, faces.classes, faces.labels, people=faces.identities, images=images, values={metric: shares})
+        Score(
+            row,
+            "basic",
+            {metric: value},
+            faces.classes,
+            faces.labels,
+            people=faces.identities,
+            images=images,
+            values={metric: shares},
+        )
         for row, (metric, value, shares) in measured.items()
     ]

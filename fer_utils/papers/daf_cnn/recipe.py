@@ -83,17 +83,20 @@ class DAFCNNSmallSet(DAFCNN):
     folds: int = 5  # of people, where the owners define no parts
 
     # three frames a sequence: of each class five people or more, one a fold
-    SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {**DAFCNN.SIZES, Profile.SMOKE: {**DAFCNN.SIZES[Profile.SMOKE], "images": 21}}
+    SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
+        **DAFCNN.SIZES, Profile.SMOKE: {**DAFCNN.SIZES[Profile.SMOKE], "images": 21},
+    }
 
 
 @dataclass(frozen=True)
 class CentreRules(DAFCNN):
-    """A short training, to see what either sign of eq. 12 does to the centres. Nothing is chosen, and the rate stays."""
+    """A short training, to see what either sign of eq. 12 does to the centres; nothing is chosen, and the rate stays."""
 
     epochs: int = scale(5)
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
-        Profile.SMOKE: {**DAFCNN.SIZES[Profile.SMOKE], "epochs": 2}, Profile.BOOK: {**DAFCNN.SIZES[Profile.BOOK], "epochs": 5},
+        Profile.SMOKE: {**DAFCNN.SIZES[Profile.SMOKE], "epochs": 2},
+        Profile.BOOK: {**DAFCNN.SIZES[Profile.BOOK], "epochs": 5},
     }
 
 

@@ -1,4 +1,4 @@
-"""The ablation, the paper's gaps, and the two stages for a small set: Tables 1 to 3, Figures 2 and 3, 3.2.3 and 4.3.2 of Zhou et al."""
+"""The ablation, the paper's gaps, two stages for a small set: Zhou et al., 3.2.3, 4.3.2, Tables 1-3, Figures 2-3."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ _STAGES_TABLE = "daf-cnn/section-4-3-2"
 _WHOLE = "DAF-CNN"
 _OTHERS = "another method's number, which is not rebuilt here"
 
-#: Rows of 4.3.2: the network of Table 1 that training starts from, whether the triplet-centre loss has a part in the second stage, and the
-#: weight of the softmax loss there. 4.3.2 says that the one replaces the other; eq. 13 joins them.
+#: Rows of 4.3.2: the network of Table 1 that training starts from, whether the triplet-centre loss has a part in the
+#: second stage, and the weight of the softmax loss there. 4.3.2 says that the one replaces the other; eq. 13 joins
+#: them.
 STAGES: Mapping[str, tuple[str | None, bool, float]] = {
     "from scratch": (None, True, 1.0),
     "pre-trained with softmax, fine-tuned with TC loss": ("DAF-CNN_NOtcl", True, 1.0),
@@ -47,12 +48,18 @@ STAGES: Mapping[str, tuple[str | None, bool, float]] = {
 }
 #: What the paper leaves open, one at a time; see :func:`switch_gap`.
 GAPS = (
-    "maps of 3x3", "pooled over the width", "channel network ends in a sigmoid", "half as wide", "embedding four times as large",
-    "TC loss averaged over the batch", "mirrored, not cropped", "followed on the test faces",
+    "maps of 3x3",
+    "pooled over the width",
+    "channel network ends in a sigmoid",
+    "half as wide",
+    "embedding four times as large",
+    "TC loss averaged over the batch",
+    "mirrored, not cropped",
+    "followed on the test faces",
 )
 
 
-# -- Table 1, and what is trained as its networks are ---------------------------------------------------------------------
+# -- Table 1, and what is trained as its networks are ------------------------------------------------------------------
 
 
 @register_experiment(TABLE, seeds=SEEDS)
@@ -62,14 +69,29 @@ def plan_table_1(setup: Setup) -> list[Run]:
         return []
     recipe = DAFCNN().at(setup.profile)
     return [
-        Run(row, measure_network,
-            {"row": row, "recipe": recipe if attention else replace(recipe, attention=None), "metric": metric, "keep": True}, seed)
-        for seed in setup.seeds for row, (attention, metric) in VARIANTS.items()
+        Run(
+            row,
+            measure_network,
+            {
+                "row": row,
+                "recipe": recipe if attention else replace(recipe, attention=None),
+                "metric": metric,
+                "keep": True,
+            },
+            seed,
+        )
+        for seed in setup.seeds
+        for row, (attention, metric) in VARIANTS.items()
     ]
 
 
 def measure_network(
-    context: RunContext, row: str, recipe: DAFCNN, metric: bool = True, keep: bool = False, followed: str = "people held back"
+    context: RunContext,
+    row: str,
+    recipe: DAFCNN,
+    metric: bool = True,
+    keep: bool = False,
+    followed: str = "people held back",
 ) -> list[Score]:
     """Train a network on the large set, and ask it for the test faces.
 
@@ -83,8 +105,8 @@ def measure_network(
     keep : bool
         Whether others read the network. It then leaves its weights, and ``guess``, int8, of the test faces.
     followed : {"people held back", "test faces"}
-        Whose accuracy the learning rate follows and the weights are chosen by. The second is what must not be done; it learns from as many
-        faces as the first.
+        Whose accuracy the learning rate follows and the weights are chosen by. The second is what must not be done;
+        it learns from as many faces as the first.
 
     Returns
     -------
@@ -93,7 +115,9 @@ def measure_network(
     """
     faces = load_wild(context, recipe)
     learned, watched = hold_back(faces.train, recipe)
-    trained = train_network(context, learned, faces.test if followed == "test faces" else watched, recipe, metric=metric)
+    trained = train_network(
+        context, learned, faces.test if followed == "test faces" else watched, recipe, metric=metric
+    )
     guess = guess_faces(trained.model, faces.test, recipe)
     if keep:
         save_network(context, row, trained.model.network, recipe)
@@ -118,7 +142,7 @@ def plan_section_3_2_3(setup: Setup) -> list[Run]:
     return [*_plan_kept(setup, "cascaded"), *parallel]
 
 
-# -- gaps -----------------------------------------------------------------------------------------------------------------
+# -- gaps --------------------------------------------------------------------------------------------------------------
 
 
 def switch_gap(recipe: DAFCNN, gap: str) -> DAFCNN:
@@ -151,19 +175,35 @@ def plan_gaps(setup: Setup) -> list[Run]:
         return []
     recipe = DAFCNN().at(setup.profile)
     switched = [
-        Run(gap, measure_network, {
-            "row": gap, "recipe": switch_gap(recipe, gap), "followed": "test faces" if "test faces" in gap else "people held back",
-        }, seed)
-        for seed in setup.seeds for gap in GAPS
+        Run(
+            gap,
+            measure_network,
+            {
+                "row": gap,
+                "recipe": switch_gap(recipe, gap),
+                "followed": "test faces" if "test faces" in gap else "people held back",
+            },
+            seed,
+        )
+        for seed in setup.seeds
+        for gap in GAPS
     ]
     return [*_plan_kept(setup, "as settled"), *switched]
 
 
-# -- Table 2 and Figure 2 -------------------------------------------------------------------------------------------------
+# -- Table 2 and Figure 2 ----------------------------------------------------------------------------------------------
 
 
 _TABLE_2 = (
-    "Devries et al.", "Tang", "Guo et al.", "Mollahosseini et al.", "Hua et al.", "Yu et al.", "Kim et al.", "Connie et al.", "Shao et al.",
+    "Devries et al.",
+    "Tang",
+    "Guo et al.",
+    "Mollahosseini et al.",
+    "Hua et al.",
+    "Yu et al.",
+    "Kim et al.",
+    "Connie et al.",
+    "Shao et al.",
 )
 
 
@@ -179,7 +219,7 @@ def plan_figure_2(setup: Setup) -> list[Run]:
     return _plan_kept(setup, _WHOLE) if "basic" in setup.roles else []
 
 
-# -- 4.3.2, Table 3 and Figure 3 ------------------------------------------------------------------------------------------
+# -- 4.3.2, Table 3 and Figure 3 ---------------------------------------------------------------------------------------
 
 
 def _name_run(row: str, role: str) -> str:
@@ -191,9 +231,21 @@ def plan_section_4_3_2(setup: Setup) -> list[Run]:
     """The second stage on each small set, from networks of Table 1; a fold of people is a training."""
     recipe = DAFCNNSmallSet().at(setup.profile)
     return [
-        Run(_name_run(row, role), measure_second_stage,
-            {"row": row, "role": role, "start": start, "metric": metric, "recipe": replace(recipe, softmax_weight=weight)}, seed)
-        for role in list_small_roles(setup) for seed in setup.seeds for row, (start, metric, weight) in STAGES.items()
+        Run(
+            _name_run(row, role),
+            measure_second_stage,
+            {
+                "row": row,
+                "role": role,
+                "start": start,
+                "metric": metric,
+                "recipe": replace(recipe, softmax_weight=weight),
+            },
+            seed,
+        )
+        for role in list_small_roles(setup)
+        for seed in setup.seeds
+        for row, (start, metric, weight) in STAGES.items()
     ]
 
 
@@ -217,15 +269,17 @@ def measure_second_stage(
     Returns
     -------
     list of Score
-        The row; folds are scored together. The run leaves ``guess``, int8, below 0 for a face that no fold tested. A smoke test runs one
-        fold.
+        The row; folds are scored together. The run leaves ``guess``, int8, below 0 for a face that no fold tested. A
+        smoke test runs one fold.
     """
     faces = load_small_set(context, role, recipe)
     network = None if start is None else load_network(context, start)
     guess, epochs = np.full(len(faces), -1, np.int8), []
     for fold, (split, _) in enumerate(islice(split_role(faces, role, recipe), None if recipe.images is None else 1)):
         learned, watched = hold_back(faces.subset(split.train), recipe)
-        trained = train_network(context, learned, watched, recipe, metric=metric, start=network, checkpoint=f"training-{fold}")
+        trained = train_network(
+            context, learned, watched, recipe, metric=metric, start=network, checkpoint=f"training-{fold}"
+        )
         guess[split.test] = guess_faces(trained.model, faces.subset(split.test), recipe)
         epochs.append(float(trained.plateau.best_epoch + 1))
     context.save_arrays(_name_run(row, role), {"guess": guess})
@@ -236,14 +290,27 @@ def _plan_best_stage(setup: Setup) -> list[Run]:
     """What the paper's own two stages said, as DAF-CNN's row."""
     recipe, row = DAFCNNSmallSet().at(setup.profile), "pre-trained with softmax, fine-tuned with TC loss"
     return [
-        Run(_name_run(_WHOLE, role), measure_kept,
-            {"id": _STAGES_TABLE, "name": _name_run(row, role), "row": _WHOLE, "role": role, "recipe": recipe}, seed)
-        for role in list_small_roles(setup) for seed in setup.seeds
+        Run(
+            _name_run(_WHOLE, role),
+            measure_kept,
+            {"id": _STAGES_TABLE, "name": _name_run(row, role), "row": _WHOLE, "role": role, "recipe": recipe},
+            seed,
+        )
+        for role in list_small_roles(setup)
+        for seed in setup.seeds
     ]
 
 
 _TABLE_3 = (
-    "Dhall et al.", "Yu et al.", "Ng et al.", "Mollahosseini et al.", "Levi et al.", "DLP-CNN", "IACNN", "IL-CNN", "Ji et al.",
+    "Dhall et al.",
+    "Yu et al.",
+    "Ng et al.",
+    "Mollahosseini et al.",
+    "Levi et al.",
+    "DLP-CNN",
+    "IACNN",
+    "IL-CNN",
+    "Ji et al.",
 )
 
 

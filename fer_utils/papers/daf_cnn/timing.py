@@ -29,16 +29,17 @@ def plan_step_time(setup: Setup) -> list[Run]:
 
 
 def measure_step_time(context: RunContext, recipe: StepTime) -> list[Score]:
-    """Time whole training steps of the same network on the same batches: augmentation, both losses, their gradient, Adam and the centres.
+    """Time whole training steps of the same network on the same batches.
 
-    Keras' are those of ``fit``; PyTorch's those of a plain loop. They take turns, so that both meet the same machine. Only a machine at
-    rest says something.
+    A step is augmentation, both losses, their gradient, Adam and the centres.
+    Keras' are those of ``fit``; PyTorch's those of a plain loop. They take turns, so that both meet the same machine.
+    Only a machine at rest says something.
 
     Returns
     -------
     list of Score
-        Rows ``Keras`` and ``PyTorch``: ``step time`` is the mean over trials, ``step time spread`` their standard deviation, in ms. A trial
-        of one is compared with the same trial of the other.
+        Rows ``Keras`` and ``PyTorch``: ``step time`` is the mean over trials, ``step time spread`` their standard
+        deviation, in ms. A trial of one is compared with the same trial of the other.
     """
     from .training import prepare_faces
 
@@ -71,7 +72,9 @@ def _make_keras(images: np.ndarray, labels: np.ndarray, recipe: StepTime) -> Cal
     batches = DrawnBatches(images, labels, recipe.batch_size)
 
     def work(trial: int) -> int:
-        model.fit(batches, epochs=trial + 1, initial_epoch=trial, shuffle=False, verbose=0, callbacks=[batches.follow()])
+        model.fit(
+            batches, epochs=trial + 1, initial_epoch=trial, shuffle=False, verbose=0, callbacks=[batches.follow()]
+        )
         return batches.num_batches
 
     return work
@@ -85,7 +88,11 @@ def _make_torch(images: np.ndarray, labels: np.ndarray, recipe: StepTime) -> Cal
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     twin = make_twin(build_network(recipe), recipe).train().to(device)
     loss = TripletCenterLoss(
-        twin.scores.out_features, recipe.embedding_size, margin=recipe.margin, alpha=recipe.centre_rate, reduction=recipe.reduction_of_loss,
+        twin.scores.out_features,
+        recipe.embedding_size,
+        margin=recipe.margin,
+        alpha=recipe.centre_rate,
+        reduction=recipe.reduction_of_loss,
         init_std=recipe.centre_std,
     ).to(device)
     optimizer = make_twin_optimizer(twin, recipe)

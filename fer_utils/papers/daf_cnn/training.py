@@ -22,7 +22,9 @@ from .model import build_daf_cnn
 from .objective import JointSupervision
 from .recipe import DAFCNN
 
-__all__ = ["DrawnBatches", "Trained", "build_network", "compute_layers", "load_network", "prepare_faces", "save_network", "train"]
+__all__ = [
+    "DrawnBatches", "Trained", "build_network", "compute_layers", "load_network", "prepare_faces", "save_network", "train",
+]
 
 
 #: What of a recipe belongs to the network.
@@ -172,7 +174,9 @@ def train(
 # -- a trained network ----------------------------------------------------------------------------------------------------
 
 
-def compute_layers(network: Any, images: np.ndarray, names: Sequence[str], *, batch_size: int = 256) -> dict[str, np.ndarray]:
+def compute_layers(
+    network: Any, images: np.ndarray, names: Sequence[str], *, batch_size: int = 256
+) -> dict[str, np.ndarray]:
     """Compute what layers of a network give, in evaluation mode.
 
     Parameters

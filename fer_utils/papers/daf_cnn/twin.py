@@ -1,8 +1,8 @@
-"""The same network in PyTorch, with the weights of one in Keras: for parity, for gradients, and to time a step of either.
+"""The same network in PyTorch, with the weights of one in Keras: for parity, gradients, and the time of a step.
 
-Where the two differ: Keras' batch normalisation keeps the variance of a batch as it is, PyTorch's that of the population it was drawn from,
-so after a training step the kept variances differ by a factor of n / (n - 1), with n the values of a channel in a batch. Keras' Adam adds
-its epsilon before the moments are corrected, PyTorch's after.
+Where the two differ: Keras' batch normalisation keeps the variance of a batch as it is, PyTorch's that of the
+population it was drawn from, so after a training step the kept variances differ by a factor of n / (n - 1), with n
+the values of a channel in a batch. Keras' Adam adds its epsilon before the moments are corrected, PyTorch's after.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ class Twin(nn.Module):
             for _ in range(count):
                 own = round_width(wide, recipe.width)
                 # Keras' momentum of 0.9 is PyTorch's 0.1
-                layers += [nn.Conv2d(channels, own, 3, padding=1, bias=False), nn.BatchNorm2d(own, eps=1e-5, momentum=0.1), nn.ReLU()]
+                layers += [
+                    nn.Conv2d(channels, own, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(own, eps=1e-5, momentum=0.1),
+                    nn.ReLU(),
+                ]
                 channels = own
             pool = [nn.MaxPool2d(2, ceil_mode=True)] if block <= recipe.pools else []
             self.blocks.append(nn.Sequential(*layers, *pool))
@@ -68,8 +72,9 @@ class Twin(nn.Module):
         Returns
         -------
         dict of str to Tensor
-            ``maps`` ``[B, C, h, w]``, which attention meets; ``channel_attention`` ``[B, C, 1, 1]`` and ``spatial_attention``
-            ``[B, 1, h, w]`` or, over the width, ``[B, 1, h, 1]``; ``embedding`` ``[B, D]`` and ``scores`` ``[B, K]``.
+            ``maps`` ``[B, C, h, w]``, which attention meets; ``channel_attention`` ``[B, C, 1, 1]`` and
+            ``spatial_attention`` ``[B, 1, h, w]`` or, over the width, ``[B, 1, h, 1]``; ``embedding`` ``[B, D]`` and
+            ``scores`` ``[B, K]``.
         """
         maps = images / 255
         for block in self.blocks:
@@ -77,7 +82,7 @@ class Twin(nn.Module):
         return {"maps": maps, **self.decide(maps)}
 
     def decide(self, maps: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What follows the convolutions: all of :meth:`forward` but ``maps``, float ``[B, C, h, w]``, which it is given."""
+        """What follows the convolutions: all of :meth:`forward` but ``maps`` ``[B, C, h, w]``, which it is given."""
         found: dict[str, torch.Tensor] = {}
         if self.recipe.attention is not None:
             found["channel_attention"] = self.weigh_channels(maps)
@@ -122,8 +127,11 @@ def make_twin(network: Any, recipe: DAFCNN) -> Twin:
     Twin
         In evaluation mode.
     """
+
     def read(name: str) -> list[torch.Tensor]:
-        return [torch.tensor(np.array(keras.ops.convert_to_numpy(weight))) for weight in network.get_layer(name).weights]
+        return [
+            torch.tensor(np.array(keras.ops.convert_to_numpy(weight))) for weight in network.get_layer(name).weights
+        ]
 
     twin = Twin(recipe, network.output["scores"].shape[1])
     with torch.no_grad():
@@ -155,5 +163,5 @@ def make_twin_optimizer(twin: Twin, recipe: DAFCNN) -> torch.optim.Optimizer:
 
 
 def prepare_twin(images: np.ndarray, recipe: DAFCNN) -> torch.Tensor:
-    """Bring what a network in Keras takes, uint8 ``[N, S, S, C]``, to its twin: the middle, float32 ``[N, C, s, s]``."""
+    """Bring what a network in Keras takes, uint8 ``[N, S, S, C]``, to its twin: the middle, float ``[N, C, s, s]``."""
     return center_crop(torch.tensor(images).permute(0, 3, 1, 2), recipe.input_size).float()

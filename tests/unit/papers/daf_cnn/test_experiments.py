@@ -12,7 +12,15 @@ from sklearn.metrics import silhouette_samples
 
 from fer_utils.datasets.base import FaceDataset
 from fer_utils.errors import DataError
-from fer_utils.experiments import RunContext, context, find_experiment, list_experiments, load_published, read_ledger, run_experiments
+from fer_utils.experiments import (
+    RunContext,
+    context,
+    find_experiment,
+    list_experiments,
+    load_published,
+    read_ledger,
+    run_experiments,
+)
 from fer_utils.experiments.faces import limit_per_class
 from fer_utils.experiments.recipe import Profile
 from fer_utils.labels import BASIC
@@ -55,7 +63,7 @@ def wild(toy, monkeypatch):
     return make_faces(toy)
 
 
-# -- plans ----------------------------------------------------------------------------------------------------------------
+# -- plans -------------------------------------------------------------------------------------------------------------
 
 
 def test_what_claims_compare_is_planned_by_its_name():
@@ -70,14 +78,19 @@ def test_what_claims_compare_is_planned_by_its_name():
         assert planned[f"daf-cnn/{name}"] == set(PAPER.item(name).rows)
     for name in ("table-2", "table-3"):
         assert planned[f"daf-cnn/{name}"] | set(find_experiment(f"daf-cnn/{name}").omits) == set(PAPER.item(name).rows)
-    assert set(IDS) == {f"daf-cnn/{name}" for name in PAPER.items} - {f"daf-cnn/section-{name}" for name in ("3", "4-1", "4-2")}
+    assert set(IDS) == {f"daf-cnn/{name}" for name in PAPER.items} - {
+        f"daf-cnn/section-{name}" for name in ("3", "4-1", "4-2")
+    }
 
 
 def test_only_what_the_faces_allow_is_planned():
     only_facsynth, small = {"channel-attention", "attention-regions"}, {"section-4-3-2", "table-3", "figure-3"}
     everything = {id.split("/")[1] for id in IDS}
     expected = {
-        "facsynth": everything, "muxspace": everything - only_facsynth - small, "rafdb": everything - only_facsynth, "ckplus": set(),
+        "facsynth": everything,
+        "muxspace": everything - only_facsynth - small,
+        "rafdb": everything - only_facsynth,
+        "ckplus": set(),
     }
     for dataset, wanted in expected.items():
         assert {id.split("/")[1] for id in IDS if find_experiment(id).plan("book", dataset)} == wanted
@@ -110,7 +123,7 @@ def test_a_gap_changes_one_thing(profile):
         switch_gap(recipe, "six pools")
 
 
-# -- one training ---------------------------------------------------------------------------------------------------------
+# -- one training ------------------------------------------------------------------------------------------------------
 
 
 def test_people_held_back_are_not_learned_from(toy):
@@ -123,11 +136,15 @@ def test_people_held_back_are_not_learned_from(toy):
 @pytest.mark.parametrize("followed", ["people held back", "test faces"])
 def test_what_the_rate_follows(toy, wild, tmp_path, monkeypatch, followed):
     given, made = [], SimpleNamespace(model=None, logs=[], plateau=SimpleNamespace(rates=[], reloads=[]))
-    monkeypatch.setattr(tables, "train_network", lambda _, learned, watched, recipe, **options: given.append((learned, watched)) or made)
+    monkeypatch.setattr(
+        tables, "train_network", lambda _, learned, watched, recipe, **options: given.append((learned, watched)) or made
+    )
     monkeypatch.setattr(tables, "guess_faces", lambda _, faces, recipe: faces.labels)
     (score,) = measure_network(make_context(tmp_path), "row", make_recipe(toy), followed=followed)
     ((learned, watched),) = given
-    assert set(watched.names) == set((wild.test if followed == "test faces" else hold_back(wild.train, make_recipe(toy))[1]).names)
+    assert set(watched.names) == set(
+        (wild.test if followed == "test faces" else hold_back(wild.train, make_recipe(toy))[1]).names
+    )
     assert set(learned.names) == set(hold_back(wild.train, make_recipe(toy))[0].names)
     assert score.metrics["accuracy"] == 1 and len(score.truth) == len(wild.test)
 
@@ -166,11 +183,17 @@ def test_a_killed_run_gives_what_another_gives_and_leaves_a_network(toy, wild, t
         networks.load_network(whole, "DAF-CNN_NOatt")
 
 
-@pytest.mark.parametrize("row", ["from scratch", "pre-trained with softmax, fine-tuned with TC loss in place of softmax"])
+@pytest.mark.parametrize(
+    "row", ["from scratch", "pre-trained with softmax, fine-tuned with TC loss in place of softmax"]
+)
 def test_the_second_stage_tests_everybody_once(toy, tmp_path, monkeypatch, row):
     """Each fold starts from the network of Table 1, but for the last layer, and nobody is learned from and tested."""
-    recipe = replace(DAFCNNSmallSet(), **{name: value for name, value in vars(make_recipe(toy, epochs=1)).items() if name != "margin"},
-                     folds=3, softmax_weight=STAGES[row][2])
+    recipe = replace(
+        DAFCNNSmallSet(),
+        **{name: value for name, value in vars(make_recipe(toy, epochs=1)).items() if name != "margin"},
+        folds=3,
+        softmax_weight=STAGES[row][2],
+    )
     recipe = replace(recipe, images=None)
     faces, source = make_faces(toy, 56, split=False), build_network(recipe, seed=9)
     starts = []
@@ -193,7 +216,7 @@ def test_the_second_stage_tests_everybody_once(toy, tmp_path, monkeypatch, row):
     assert name == f"{row.replace(' ', '-')}-0.npz"
 
 
-# -- embeddings -----------------------------------------------------------------------------------------------------------
+# -- embeddings --------------------------------------------------------------------------------------------------------
 
 
 def test_embeddings_are_scored_face_by_face(toy):
@@ -206,18 +229,25 @@ def test_embeddings_are_scored_face_by_face(toy):
         assert all(np.mean(score.values[metric]) == pytest.approx(score.metrics[metric]) for score in scores)
     assert scores[0].metrics["silhouette"] == pytest.approx(silhouette_samples(tight, faces.labels).mean(), abs=1e-4)
     assert scores[0].metrics["silhouette"] > 0.9 and len(scores[0].people) == 63
-    assert draw_faces(faces, 10).tolist() == sorted(set(draw_faces(faces, 10).tolist())) and len(draw_faces(faces, 100)) == 63
+    assert (
+        draw_faces(faces, 10).tolist() == sorted(set(draw_faces(faces, 10).tolist()))
+        and len(draw_faces(faces, 100)) == 63
+    )
 
 
-# -- probes ---------------------------------------------------------------------------------------------------------------
+# -- probes ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_printed_rule_ends_in_no_number(toy, wild, tmp_path):
     found = {}
     for rule in ("corrected", "printed"):
-        recipe = replace(CentreRules().at("smoke"), **vars(make_recipe(toy, epochs=60, centre_rule=rule, centre_rate=1.0)))
+        recipe = replace(
+            CentreRules().at("smoke"), **vars(make_recipe(toy, epochs=60, centre_rule=rule, centre_rate=1.0))
+        )
         found[rule] = measure_rule(make_context(tmp_path / rule), rule, recipe)
-    steps, growth = ({rule: scores[0].metrics[name] for rule, scores in found.items()} for name in ("steps", "growth of the centres"))
+    steps, growth = (
+        {rule: scores[0].metrics[name] for rule, scores in found.items()} for name in ("steps", "growth of the centres")
+    )
     assert steps["corrected"] == 60 * (38 // 14) > steps["printed"] and growth["printed"] > 15 > 4 > growth["corrected"]
     said, nearest = found["corrected"][1:]
     assert nearest.row == "corrected, nearest centre" and nearest.metrics["accuracy"] > 0.6 < said.metrics["accuracy"]
@@ -243,7 +273,7 @@ def test_what_explains_weights():
     assert -0.05 < explain_weights(rng.normal(size=(600, 8)), light, splits)[0] < 0.02
 
 
-# -- places ---------------------------------------------------------------------------------------------------------------
+# -- places ------------------------------------------------------------------------------------------------------------
 
 
 def make_masked():
@@ -255,8 +285,17 @@ def make_masked():
     truth.loc[0, ["au_12", "au_1"]] = 0.9, 0.1
     truth.loc[1, "au_1"] = 0.9
     labels = np.array([BASIC.index(name) for name in ("happiness", "surprise", "neutral")])
-    return FaceDataset("masked", np.zeros((3, 54, 54), np.uint8), labels, BASIC, np.array(["a", "b", "c"]), np.full(3, "test"),
-                       identities=np.arange(3), masks=masks, truth=truth)
+    return FaceDataset(
+        "masked",
+        np.zeros((3, 54, 54), np.uint8),
+        labels,
+        BASIC,
+        np.array(["a", "b", "c"]),
+        np.full(3, "test"),
+        identities=np.arange(3),
+        masks=masks,
+        truth=truth,
+    )
 
 
 def test_where_a_face_moves():
@@ -287,13 +326,15 @@ def test_a_map_of_the_truth_gets_everything():
 def test_maps_are_the_network_s(toy):
     faces, recipe = make_faces(toy), replace(toy.recipe(), channels=(8, 16), dense=32)
     network = build_network(recipe, seed=1)
-    wanted = compute_layers(network, prepare_faces(faces.images, recipe), ("spatial_attention",))["spatial_attention"][..., 0]
+    wanted = compute_layers(network, prepare_faces(faces.images, recipe), ("spatial_attention",))["spatial_attention"][
+        ..., 0
+    ]
     np.testing.assert_allclose(look_at("spatial attention", network, faces, recipe), wanted, atol=1e-5)
     cam = look_at("Grad-CAM", network, faces, recipe)
     assert cam.shape == wanted.shape and cam.min() >= 0 and np.ptp(cam, axis=(1, 2)).max() > 0
 
 
-# -- all of it ------------------------------------------------------------------------------------------------------------
+# -- all of it ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -322,7 +363,12 @@ def test_the_smoke_profile(tmp_path, monkeypatch):
         rows = {item.confusion} if item.confusion else set(item.rows) - set(find_experiment(f"daf-cnn/{name}").omits)
         assert set(frame["row"]) == rows, name
     whole, best = value("table-1", "DAF-CNN"), "pre-trained with softmax, fine-tuned with TC loss"
-    for item, row in (("section-3-2-3", "cascaded"), ("gaps", "as settled"), ("table-2", "DAF-CNN"), ("figure-2", "DAF-CNN")):
+    for item, row in (
+        ("section-3-2-3", "cascaded"),
+        ("gaps", "as settled"),
+        ("table-2", "DAF-CNN"),
+        ("figure-2", "DAF-CNN"),
+    ):
         assert value(item, row) == whole
     for item in ("table-3", "figure-3"):
         assert value(item, "DAF-CNN", role="lab") == value("section-4-3-2", best, role="lab")

@@ -19,7 +19,12 @@ RECIPE = replace(DAFCNN().at("smoke"), embedding_size=16)
 
 @pytest.mark.parametrize(
     "switched",
-    [{}, {"attention": None}, {"attention": "parallel", "net_output": "sigmoid"}, {"pool_over": "width", "pools": 3, "in_channels": 3}],
+    [
+        {},
+        {"attention": None},
+        {"attention": "parallel", "net_output": "sigmoid"},
+        {"pool_over": "width", "pools": 3, "in_channels": 3},
+    ],
 )
 def test_the_same_weights_give_the_same_scores(switched):
     recipe = replace(RECIPE, **switched)
@@ -44,7 +49,8 @@ def test_the_same_weights_give_the_same_scores(switched):
 def test_the_same_steps_give_the_same_losses(adam, tolerance):
     """Three steps on eq. 13; nothing is dropped, and each image is its own mirror image, as what is mirrored is drawn.
 
-    The twin computes in double precision: eighteen normalised layers make 5e-4 of what PyTorch rounds in single precision in three steps.
+    The twin computes in double precision: eighteen normalised layers make 5e-4 of what PyTorch rounds in single
+    precision in three steps.
     """
     recipe = replace(RECIPE, dropout=0.0, image_size=RECIPE.input_size)
     rng = np.random.default_rng(0)
@@ -70,4 +76,6 @@ def test_the_same_steps_give_the_same_losses(adam, tolerance):
     np.testing.assert_allclose(found, wanted["loss"], rtol=tolerance)
     assert abs(found[0] - found[2]) > 0.01, "the steps did something"
     if not adam:
-        np.testing.assert_allclose(loss.centres.numpy(), keras.ops.convert_to_numpy(model.metric_loss.centres), atol=1e-4)
+        np.testing.assert_allclose(
+            loss.centres.numpy(), keras.ops.convert_to_numpy(model.metric_loss.centres), atol=1e-4
+        )
