@@ -105,7 +105,11 @@ def plan_channel_attention(setup: Setup) -> list[Run]:
     if find_roles(setup.dataset).get("basic") != "facsynth-basic":
         return []
     recipe = DAFCNN().at(setup.profile)
-    return [Run("channel weights", measure_channels, {"recipe": recipe}, seed) for seed in setup.seeds]
+    return [
+        Run(kind, measure_channels, {"kind": kind, "recipe": recipe}, seed)
+        for seed in setup.seeds
+        for kind in ("weights", "maps")
+    ]
 
 
 def describe_factors(faces: FaceDataset) -> dict[str, np.ndarray]:
@@ -167,44 +171,34 @@ def explain_weights(weights: np.ndarray, columns: np.ndarray, splits: list[Split
     return 1 - unexplained, 1 - each
 
 
-def measure_channels(context: RunContext, recipe: DAFCNN) -> list[Score]:
+def measure_channels(context: RunContext, kind: str, recipe: DAFCNN) -> list[Score]:
     """Measure whether the weights of channels change with the expression, with the light, or with something else.
 
     Parameters
     ----------
     context : RunContext
+    kind : {"weights", "maps"}
+        The weights that DAF-CNN of Table 1 gives the channels of test faces; or the channels' means over places, which
+        are what is weighted, to compare.
     recipe : DAFCNN
 
     Returns
     -------
     list of Score
-        A row a factor of :func:`describe_factors`, with ``variance explained`` of the weights that DAF-CNN of Table 1
-        gives the channels of test faces; and ``<factor>, maps``, the same of the channels' means over places, which
-        are what is weighted. Row ``all faces``: ``variance``, the mean squared deviation of a weight from its mean
-        over faces.
+        A row ``<kind> by <factor>`` a factor of :func:`describe_factors`, with ``variance explained``; and
+        ``<kind> over all faces``, with ``variance``, the mean squared deviation of a channel's number from its mean.
     """
     faces = load_wild(context, recipe).test
     maps = f"block{len(recipe.convolutions)}_convolution{recipe.convolutions[-1]}_relu"
-    found = ask_network(load_network(context, "DAF-CNN"), faces, recipe, ("channel_attention", maps))
-    weights, means = found["channel_attention"].reshape(len(faces), -1), found[maps].mean((1, 2))
-    splits, factors = subject_kfold(faces, _FOLDS), describe_factors(faces)
-    measured = {}
-    for ending, values in (("", weights), (", maps", means)):
-        for name, columns in factors.items():
-            measured[f"{name}{ending}"] = ("variance explained", *explain_weights(values, columns, splits))
-    each = np.square(weights.astype(np.float64) - weights.mean(0)).mean(1)
-    measured["all faces"] = ("variance", float(each.mean()), each)
-    images = checksum_names(faces.names)
+    layer = {"weights": "channel_attention", "maps": maps}[kind]
+    found = ask_network(load_network(context, "DAF-CNN"), faces, recipe, (layer,))[layer].mean((1, 2))  # [N, C]
+    splits = subject_kfold(faces, _FOLDS)
+    each = np.square(found.astype(np.float64) - found.mean(0)).mean(1)
+    measured = {f"{kind} over all faces": ("variance", float(each.mean()), each)}
+    for name, columns in describe_factors(faces).items():
+        measured[f"{kind} by {name}"] = ("variance explained", *explain_weights(found, columns, splits))
+    kept = {"people": faces.identities, "images": checksum_names(faces.names)}
     return [
-        Score(
-            row,
-            "basic",
-            {metric: value},
-            faces.classes,
-            faces.labels,
-            people=faces.identities,
-            images=images,
-            values={metric: shares},
-        )
+        Score(row, "basic", {metric: value}, faces.classes, faces.labels, values={metric: shares}, **kept)
         for row, (metric, value, shares) in measured.items()
     ]
