@@ -33,6 +33,7 @@ ORDER = (
     "metrics",
     "localisation",
     "probes",
+    "separation",
     "training",
     "experiments",
     "papers",

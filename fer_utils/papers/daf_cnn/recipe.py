@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ...experiments.recipe import Profile, Recipe, scale
 
-__all__ = ["DAFCNN", "VARIANTS", "DAFCNNSmallSet"]
+__all__ = ["DAFCNN", "VARIANTS", "CentreRules", "DAFCNNSmallSet", "StepTime"]
 
 #: Rows of Table 1: with attention, and with the triplet-centre loss?
 VARIANTS: Mapping[str, tuple[bool, bool]] = {
@@ -60,6 +60,7 @@ class DAFCNN(Recipe):
     validation: float = 0.1  # share of the training faces, by people, that the rate follows; of what it is in the paper is not said
     epochs: int = scale(300)  # at most; not said. It ends where the least rate brings no gain for so many epochs as lower it
     images: int | None = scale(None)  # of a class, in each part; None for all
+    drawn: int = 512  # training faces of Fig. 4
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
         Profile.SMOKE: {"input_size": 24, "image_size": 27, "width": 0.0625, "pools": 2, "epochs": 2, "images": 12},
@@ -79,3 +80,34 @@ class DAFCNNSmallSet(DAFCNN):
     weight: float = 0.013  # lambda, 4.2
     softmax_weight: float = 1.0  # 1 is eq. 13, 0 is 4.3.2
     batch_size: int = 32  # 4.2
+    folds: int = 5  # of people, where the owners define no parts
+
+    # three frames a sequence: of each class five people or more, one a fold
+    SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
+        **DAFCNN.SIZES, Profile.SMOKE: {**DAFCNN.SIZES[Profile.SMOKE], "images": 21},
+    }
+
+
+@dataclass(frozen=True)
+class CentreRules(DAFCNN):
+    """A short training, to see what either sign of eq. 12 does to the centres; nothing is chosen, and the rate stays."""
+
+    epochs: int = scale(5)
+
+    SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
+        Profile.SMOKE: {**DAFCNN.SIZES[Profile.SMOKE], "epochs": 2},
+        Profile.BOOK: {**DAFCNN.SIZES[Profile.BOOK], "epochs": 5},
+    }
+
+
+@dataclass(frozen=True)
+class StepTime(DAFCNN):
+    """How often a step is timed in Keras and in PyTorch."""
+
+    trials: int = scale(20)  # of each, in turns
+    trial_steps: int = scale(20)
+
+    SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
+        Profile.SMOKE: {**DAFCNN.SIZES[Profile.SMOKE], "trials": 2, "trial_steps": 1},
+        Profile.BOOK: {**DAFCNN.SIZES[Profile.BOOK], "trials": 20, "trial_steps": 5},
+    }

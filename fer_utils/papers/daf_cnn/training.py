@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from ...errors import DataError
+from ...training.checkpoint import read_state, write_state
 from ...training.data import prepare_images
 from ...training.fingerprint import checksum_arrays, describe
 from ...training.sampling import Pool, Sampler, Shuffled
@@ -18,7 +22,9 @@ from .model import build_daf_cnn
 from .objective import JointSupervision
 from .recipe import DAFCNN
 
-__all__ = ["DrawnBatches", "Trained", "build_network", "prepare_faces", "train"]
+__all__ = [
+    "DrawnBatches", "Trained", "build_network", "compute_layers", "load_network", "prepare_faces", "save_network", "train",
+]
 
 
 #: What of a recipe belongs to the network.
@@ -163,3 +169,80 @@ def train(
     ).history
     logs = [dict(zip(history, map(float, values), strict=True)) for values in zip(*history.values(), strict=True)]
     return Trained(model, logs if resume is None else resume.logs, plateau)
+
+
+# -- a trained network ----------------------------------------------------------------------------------------------------
+
+
+def compute_layers(
+    network: Any, images: np.ndarray, names: Sequence[str], *, batch_size: int = 256
+) -> dict[str, np.ndarray]:
+    """Compute what layers of a network give, in evaluation mode.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Of :func:`~fer_utils.papers.daf_cnn.model.build_daf_cnn`.
+    images : uint8 ``[N, S, S, C]``
+        Of :func:`prepare_faces`.
+    names : sequence of str
+        Such as ``"embedding"``, ``"scores"``, ``"channel_attention"`` or ``"spatial_attention"``.
+    batch_size : int
+
+    Returns
+    -------
+    dict of str to float32 ``[N, ...]``
+    """
+    looked = keras.Model(network.input, {name: network.get_layer(name).output for name in names})
+    return looked.predict(images, batch_size=batch_size, verbose=0)
+
+
+def save_network(network: Any, path: Path, recipe: DAFCNN, provenance: Mapping[str, Any]) -> None:
+    """Write a network to ship, in half precision: the weights by their paths, what builds it, and where it comes from.
+
+    ``network.save("network.keras")`` writes more, and another file each time: the date stands in it.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Of :func:`build_network`.
+    path : Path
+    recipe : DAFCNN
+        The one that it was built by.
+    provenance : mapping
+        What JSON can hold.
+    """
+    tensors = {}
+    for weight in network.weights:
+        whole = torch.tensor(keras.ops.convert_to_numpy(weight))
+        tensors[weight.path] = whole.half() if whole.half().isfinite().all() else whole
+    built = {"num_classes": network.output["scores"].shape[1], **{name: getattr(recipe, name) for name in _NETWORK}}
+    write_state(path, tensors, {"network": built, "provenance": dict(provenance)})
+
+
+def load_network(path: Path) -> tuple[Any, dict[str, Any]]:
+    """Read a network that :func:`save_network` wrote.
+
+    Returns
+    -------
+    keras.Model
+        In float32.
+    dict
+        Its provenance.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged or something else, or its weights do not fit the network that it names.
+    """
+    tensors, content = read_state(path)
+    try:
+        network = build_daf_cnn(**content["network"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError.at(path, f"names no network ({error})", "a file of save_network") from error
+    wanted = {weight.path: tuple(weight.shape) for weight in network.weights}
+    if wanted != {name: tuple(tensor.shape) for name, tensor in tensors.items()}:
+        raise DataError.at(path, "does not fit the network that it names", "a file of save_network")
+    for weight in network.weights:
+        weight.assign(tensors[weight.path].float().numpy())
+    return network, content["provenance"]

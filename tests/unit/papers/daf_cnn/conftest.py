@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-collect_ignore_glob = [] if find_spec("keras") else ["test_augment.py", "test_backends.py", "test_callbacks.py", "test_model.py",
-                                                     "test_objective.py", "test_training.py"]
+collect_ignore_glob = [] if find_spec("keras") else ["test_augment.py", "test_backends.py", "test_callbacks.py", "test_experiments.py",
+                                                     "test_model.py", "test_objective.py", "test_training.py", "test_twin.py"]
 
 
 def toy_faces(count: int, seed: int = 0, size: int = 27) -> tuple[np.ndarray, np.ndarray]:
