@@ -7,6 +7,7 @@ from fer_utils.experiments import LedgerReader, find_experiment, run_experiment
 from fer_utils.experiments.published import Cell
 from fer_utils.models import build_model
 from fer_utils.papers.dlp_cnn import scaling
+from fer_utils.papers.dlp_cnn.recipe import DLPCNN
 from fer_utils.papers.dlp_cnn.scaling import count_multiplications, name_point
 
 
@@ -19,10 +20,11 @@ def test_points_are_planned_from_the_cheapest_on_and_no_dearer_than_said():
     assert not find_experiment("dlp-cnn/scaling").plan("book", "ckplus"), "no wild faces"
 
 
-def test_every_loss_is_trained_for_8000_steps_and_for_twice_as_many():
+def test_every_loss_is_trained_for_the_books_steps_and_for_twice_as_many():
+    book = DLPCNN().at("book")
     names = {run.name for run in find_experiment("dlp-cnn/scaling").plan("book", "facsynth")}
     for method in ("baseDCNN", "center loss", "DLP-CNN"):
-        assert {name_point(0.125, steps, method) for steps in (8_000, 16_000)} <= names
+        assert {name_point(book.width, times * book.iterations, method) for times in (1, 2)} <= names
 
 
 def test_multiplications_are_counted_layer_by_layer():
