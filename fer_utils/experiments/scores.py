@@ -16,7 +16,8 @@ from ..datasets.base import FaceDataset
 from ..metrics import compute_metric, count_confusions
 
 __all__ = [
-    "Score", "describe_score", "pack_labels", "pack_values", "score_faces", "score_predictions", "unpack_labels", "unpack_values",
+    "Score", "describe_score", "pack_labels", "pack_values", "score_faces", "score_predictions", "score_values", "unpack_labels",
+    "unpack_values",
 ]
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -112,6 +113,24 @@ def score_faces(row: str, role: str, faces: FaceDataset, guess: Any, **kept: Any
     people = None if faces.identities is None else faces.identities[tested]
     images = checksum_names(faces.names[tested])
     return score_predictions(row, role, faces.labels[tested], guess[tested], faces.classes, people=people, images=images, **kept)
+
+
+def score_values(row: str, role: str, faces: FaceDataset, values: Mapping[str, np.ndarray], **kept: Any) -> Score:
+    """Score numbers whose means over faces are metrics; intervals are over people where they are known.
+
+    Parameters
+    ----------
+    row, role : str
+    faces : FaceDataset
+    values : dict of str to float ``[N]``
+        NaN for a face that plays no part. What fewer than two faces have is left out.
+    **kept
+        ``series``, see :class:`Score`.
+    """
+    known = {name: each for name, each in values.items() if np.isfinite(each).sum() > 1}
+    metrics = {name: float(np.nanmean(each)) for name, each in known.items()}
+    images = checksum_names(faces.names)
+    return Score(row, role, metrics, faces.classes, faces.labels, people=faces.identities, images=images, values=known, **kept)
 
 
 def checksum_names(names: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from ...datasets.base import FaceDataset
 from ...experiments.context import RunContext
 from ...experiments.faces import find_roles
 from ...experiments.registry import Run, Setup, register_experiment
-from ...experiments.scores import Score
+from ...experiments.scores import Score, score_values
 from ...localisation import find_regions, make_centred_gaussian, match_overlap, measure_energy, measure_mean, point_at
 from ...training import prepare_images
 from .looks import CURVES, look_at_maps, measure_neighbours, measure_silhouettes
@@ -29,7 +29,6 @@ from .networks import (
     list_folds,
     load_set,
     score_set,
-    score_values,
     train_network,
 )
 from .protocol import find_sets

@@ -9,7 +9,6 @@ left in half precision, and so rounded before stage two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from ...datasets.base import FaceDataset
 from ...experiments.context import RunContext
 from ...experiments.faces import find_roles, fingerprint_faces, keep_classes, limit_per_class, load_role
 from ...experiments.registry import Setup
-from ...experiments.scores import Score, checksum_names, score_faces
+from ...experiments.scores import Score, score_faces
 from ...labels import BASIC
 from ...splits import Split
 from ...training import History
@@ -33,7 +32,7 @@ from .stages import build_serd_network, part_for, train_first
 __all__ = [
     "FACE", "MOST", "PATHS", "SEEDS", "SERD", "TABLE", "find_tested", "limit_seeds", "list_across", "list_folds",
     "load_looked", "load_set", "load_seven", "load_trunk_and_mask", "name_paths", "save_trunk_and_mask", "score_set",
-    "score_values", "take_training", "train_network",
+    "take_training", "train_network",
 ]
 
 #: The experiment that trains the networks which the others read.
@@ -241,16 +240,3 @@ def score_set(dataset: str, row: str, role: str, faces: FaceDataset, guess: np.n
     parts = {role: guess if found.protocol.folds else np.where(faces.split == found.protocol.part, guess, -1)}
     parts |= {other: np.where(faces.split == part, guess, -1) for other, part in found.also.items()}
     return [score_faces(row, name, faces, own, **(kept if name == role else {})) for name, own in parts.items()]
-
-
-def score_values(row: str, role: str, faces: FaceDataset, values: Mapping[str, np.ndarray], **kept: Any) -> Score:
-    """Score numbers, one a face ``[N]``, whose means are metrics; NaN for a face that plays no part.
-
-    Where all are NaN there is no metric.
-    """
-    known = {name: each for name, each in values.items() if np.isfinite(each).sum() > 1}
-    metrics = {name: float(np.nanmean(each)) for name, each in known.items()}
-    return Score(
-        row, role, metrics, faces.classes, faces.labels, people=faces.identities, images=checksum_names(faces.names),
-        values=known, **kept,
-    )

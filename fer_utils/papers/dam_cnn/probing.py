@@ -21,7 +21,7 @@ from ...datasets.base import FaceDataset
 from ...experiments.context import RunContext
 from ...experiments.faces import find_roles
 from ...experiments.registry import Run, Setup, register_experiment
-from ...experiments.scores import Score
+from ...experiments.scores import Score, score_values
 from ...probes import probe_identity, probe_labels
 from ...training.features import compute_named
 from .looks import look_at_decoders
@@ -38,7 +38,6 @@ from .networks import (
     load_trunk_and_mask,
     name_paths,
     score_set,
-    score_values,
 )
 from .pairs import Itself
 from .protocol import find_sets

@@ -12,7 +12,7 @@ from ...datasets.base import FaceDataset
 from ...experiments.context import RunContext
 from ...experiments.faces import find_roles
 from ...experiments.registry import Run, Setup, register_experiment
-from ...experiments.scores import Score, checksum_names
+from ...experiments.scores import Score, score_values
 from ...localisation import REGIONS, compute_grad_cam, find_regions, make_centred_gaussian, measure_energy, point_at
 from ...models import FaceModel
 from ...training.features import compute_batches
@@ -127,11 +127,7 @@ def score_maps(row: str, maps: np.ndarray, faces: FaceDataset, recipe: LBANIL) -
     for part, emotion in _SAID:
         shown = faces.labels == faces.classes.index(emotion)
         values[f"attention lift {part} {emotion}"] = np.where(shown, lifts[part], np.nan)
-    # a map that is 0 on too many faces to have a mean says nothing
-    values = {name: each for name, each in values.items() if np.isfinite(each).sum() > 1}
-    metrics = {name: float(np.nanmean(each)) for name, each in values.items()}
-    people, images = faces.identities, checksum_names(faces.names)
-    return Score(row, "basic", metrics, faces.classes, faces.labels, people=people, images=images, values=values)
+    return score_values(row, "basic", faces, values)
 
 
 def measure_attention(context: RunContext, recipe: LBANIL) -> list[Score]:

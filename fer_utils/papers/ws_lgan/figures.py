@@ -15,7 +15,7 @@ from ...datasets.base import FaceDataset
 from ...datasets.celeba import PARTS as ATTRIBUTES
 from ...experiments.context import RunContext
 from ...experiments.registry import Run, Setup, register_experiment
-from ...experiments.scores import Score, score_faces
+from ...experiments.scores import Score, score_faces, score_values
 from ...localisation import compute_overlap, find_regions, make_template, point_at
 from ...splits import validation_split
 from ...training.features import compute_batches, evaluation_mode
@@ -30,7 +30,6 @@ from .kept import (
     load_branches,
     load_faces,
     load_rendered,
-    score_values,
 )
 from .model import PARTS, WSLGAN
 from .networks import train_attribute_network
@@ -181,7 +180,7 @@ def score_places(
             values[f"{part} {what}, {condition}"] = np.where(rows, values[f"{part} {what}"], np.nan)
     curve = np.nanmean(own[:, : len(looking.grid)], axis=0)
     series = {"threshold": [threshold], f"{part} IoU by threshold": curve.tolist()}
-    return score_values(row, role, faces, values, series)
+    return score_values(row, role, faces, values, series=series)
 
 
 def list_conditions(faces: FaceDataset, looking: Looking) -> Iterator[tuple[str, np.ndarray]]:

@@ -6,7 +6,7 @@ in the experiment that :data:`TRAINED` names. All else reads the files that thes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,14 +19,12 @@ from ...errors import DataError
 from ...experiments.context import RunContext
 from ...experiments.faces import find_roles, fingerprint_faces, limit_per_class, load_role
 from ...experiments.registry import Setup
-from ...experiments.scores import Score, checksum_names
 from ...training.features import compute_batches
 from .model import PARTS, AttentionMapGenerator, AttributeNetwork
 
 __all__ = [
     "ELSEWHERE", "GENERATOR", "RENDERED", "SEEDS", "TRAINED", "Kept", "compute_maps", "find_home", "find_pretraining",
     "limit_seeds", "load_branches", "load_faces", "load_kept", "load_rendered", "measure_separation", "save_kept",
-    "score_values",
 ]
 
 #: The experiment that trains the generator's branches.
@@ -173,19 +171,6 @@ def load_kept(context: RunContext, method: str, id: str | None = None) -> Kept:
     arrays = context.load_arrays(id or TRAINED[method], method)
     return Kept(*({key.removeprefix(f"{kind} "): value for key, value in arrays.items() if key.startswith(f"{kind} ")}
                   for kind in ("guess", "separation")))
-
-
-def score_values(
-    row: str, role: str, faces: FaceDataset, values: Mapping[str, np.ndarray],
-    series: Mapping[str, Sequence[float]] | None = None,
-) -> Score:
-    """Score numbers a face, NaN for one that plays no part; what fewer than two faces have is left out."""
-    kept = {name: found for name, found in values.items() if np.isfinite(found).sum() > 1}
-    metrics = {name: float(np.nanmean(found)) for name, found in kept.items()}
-    return Score(
-        row, role, metrics, faces.classes, faces.labels, people=faces.identities, images=checksum_names(faces.names),
-        values=kept, series=series or {},
-    )
 
 
 # -- how far classes lie apart -----------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from ...datasets.base import FaceDataset
 from ...experiments.context import RunContext
 from ...experiments.faces import fingerprint_faces, limit_per_class, load_role
 from ...experiments.registry import Run, Setup, register_experiment
-from ...experiments.scores import Score, score_faces
+from ...experiments.scores import Score, score_faces, score_values
 from ...splits import subject_kfold
 from ...training import Samples, predict
 from ...training.features import compute_batches
@@ -34,7 +34,6 @@ from .kept import (
     load_kept,
     measure_separation,
     save_kept,
-    score_values,
 )
 from .model import BRANCHES, WSLGAN
 from .networks import VARIANTS, build_network, derive_samples, train_network
