@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from ...augment import ten_crop
 from ...models import FaceModel, build_model
-from ...models.face_network import STAGES, FaceNetwork
 from ...training import FitSettings
 from ...training.data import iterate_images, scale_pixels
 from ...training.features import evaluation_mode, exact_cudnn
@@ -19,7 +17,7 @@ from .model import VARIANTS
 from .recipe import LBANIL
 
 __all__ = [
-    "BACKBONES", "UpperStages", "build_network", "make_settings", "predict_ten_crops", "score_ten_crops",
+    "BACKBONES", "build_network", "make_settings", "predict_ten_crops", "score_ten_crops",
 ]
 
 #: The backbones of Table 2: registered names, and what these are told besides sizes.
@@ -54,38 +52,6 @@ def build_network(row: str, recipe: LBANIL, seed: int, num_classes: int = 7, **s
     }))  # fmt: skip
     sizes = {"width": recipe.width, "input_size": recipe.input_size, "image_size": recipe.image_size}
     return build_model(name, seed=seed, num_classes=num_classes, **{**sizes, **own, **settings})
-
-
-class UpperStages(nn.Module):
-    """The upper stages of the face network as a network of its own, which learns on maps that were computed once.
-
-    Features are normalised over the batch as LBAN's are: without that, losses with centres and the paper's lambda
-    diverge within ten steps.
-
-    Parameters
-    ----------
-    network : FaceNetwork
-        Its modules are used, not copied.
-    stage : str
-        The last frozen stage, one of ``fer_utils.models.face_network.STAGES``.
-    """
-
-    def __init__(self, network: FaceNetwork, stage: str) -> None:
-        super().__init__()
-        self.num_classes, self.embedding_size = network.num_classes, network.embedding_size
-        self.body = nn.Sequential(*network.body[STAGES.index(stage) + 1 :], nn.BatchNorm1d(self.embedding_size))
-        self.classifier = network.classifier
-
-    def compute_outputs(self, maps: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute ``features`` ``[B, 128]`` and ``scores`` ``[B, num_classes]``.
-
-        Parameters
-        ----------
-        maps : float ``[B, C, S, S]``
-            Of the last frozen stage.
-        """
-        features = self.body(maps)
-        return {"features": features, "scores": self.classifier(features)}
 
 
 def make_settings(recipe: LBANIL, count: int, seed: int) -> FitSettings:

@@ -12,10 +12,11 @@ from ...experiments.context import RunContext
 from ...experiments.registry import Run, Setup, register_experiment
 from ...experiments.scores import Score, score_faces
 from ...models.face_network import load_face_network
+from ...models.upper_stages import UpperStages
 from ...training import Balanced, FitSettings, Samples, fit
 from ...training.features import cache_face_maps, compute_named
 from .model import count_learnable
-from .networks import BACKBONES, UpperStages, build_network
+from .networks import BACKBONES, build_network
 from .objective import LOSSES, make_objective
 from .recipe import LBANIL, FaceNetworkLosses
 from .traces import (
@@ -132,7 +133,7 @@ def measure_face_network(
         f"maps of {faces.name}", np.concatenate([maps[train], mirrored[train]]), np.tile(faces.labels[train], 2),
         faces.classes,
     )
-    model = UpperStages(load_face_network(len(faces.classes), seed=seed), recipe.stage)
+    model = UpperStages(load_face_network(len(faces.classes), seed=seed), recipe.stage, normalised=True)
     settings = FitSettings(
         steps=recipe.steps, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate, momentum=recipe.momentum,
         milestones=tuple(round(share * recipe.steps) for share in recipe.milestones), gamma=recipe.gamma,

@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import nn
 
 from ...models import build_model
 from ...models.face_network import STAGES, FaceNetwork, load_face_network
+from ...models.upper_stages import UpperStages
 from ...training.features import compute_named
 
-__all__ = ["UpperStages", "build_upper_stages", "cut_after", "predict_maps"]
-
-
-class UpperStages(nn.Module):
-    """The stages above the frozen ones, with the last layer; it takes maps, so each face passes the frozen stages once.
-
-    Parameters
-    ----------
-    network : FaceNetwork
-        Its modules are used, not copied.
-    stage : str
-        The last frozen stage, one of ``fer_utils.models.face_network.STAGES``.
-    """
-
-    def __init__(self, network: FaceNetwork, stage: str) -> None:
-        super().__init__()
-        self.body = network.body[STAGES.index(stage) + 1 :]
-        self.classifier = network.classifier
-        self.num_classes = network.num_classes
-
-    def compute_outputs(self, maps: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute ``features`` ``[B, 128]`` and ``scores`` ``[B, num_classes]`` from maps ``[B, C, S, S]`` of the last frozen stage."""
-        features = self.body(maps)
-        return {"features": features, "scores": self.classifier(features)}
+__all__ = ["build_upper_stages", "cut_after", "predict_maps"]
 
 
 def build_upper_stages(stage: str, num_classes: int, seed: int, *, pretrained: bool) -> UpperStages:
