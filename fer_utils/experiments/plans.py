@@ -26,7 +26,7 @@ from ..files import replace_whole
 from .estimates import Estimate, LedgerReader
 from .faces import find_apex_options, find_more_options, find_roles, load_role
 from .ledger import default_data, read_scores
-from .published import Claim, Comparison, load_published
+from .published import Cell, Claim, Comparison, load_published
 from .recipe import Profile
 from .registry import find_experiment
 
@@ -140,15 +140,24 @@ def _count_seeds(comparison: Comparison, reader: LedgerReader, asked: int | None
         drawn: dict[str, set[int | None]] = {}
         for run in experiment.plan(reader.profile, reader.dataset, asked):
             drawn.setdefault(run.name, set()).add(run.seed)
-        # which runs score the row, the pilot knows; without one, the longest name of a run that the row's has within it
+        # which runs score the row, the pilot knows
         place, scores = (cell.row, cell.role), read_scores(reader.ledger(cell.item))
-        names = {run["name"] for run, score in scores if (score["row"], score["faces"]) == place}
-        alike = [name for name in sorted(drawn, key=len) if name in cell.row][-1:]
-        own = [drawn[name] for name in names if name in drawn] or [drawn[name] for name in alike]
+        names = {run["name"] for run, score in scores if (score["row"], score["faces"]) == place} or _guess_names(cell, set(drawn))
+        own = [drawn[name] for name in names if name in drawn]
         if not own:
             return None
         fewest += [len(seeds) for seeds in own if None not in seeds]
     return min(fewest, default=0)
+
+
+def _guess_names(cell: Cell, names: set[str]) -> set[str]:
+    """Which runs may score a row, where no pilot says so: of the longest name that the row has within it, or one that scores all rows."""
+    stems = {name: name.removesuffix(f" {cell.role}") if cell.role else name for name in names}
+    alike = sorted((name for name, stem in stems.items() if stem in cell.row), key=lambda name: len(stems[name]))
+    if alike:
+        return {alike[-1]}
+    own = {name for name, stem in stems.items() if stem != name}
+    return own if len(own) == 1 else set()
 
 
 @cache

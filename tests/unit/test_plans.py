@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from fer_utils.cli import app
 from fer_utils.experiments import LedgerReader, load_published, plans
 from fer_utils.experiments.plans import plan_experiment, plan_path, save_plan
+from fer_utils.experiments.published import Cell
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +93,15 @@ def test_the_command_prints_a_plan_and_refuses_an_unknown_experiment() -> None:
     assert shown.exit_code == 0 and "seeds needed" in shown.output
     wrong = CliRunner().invoke(app, ["plan", "dlp-cnn/table-66"])
     assert wrong.exit_code == 1 and "unknown experiment" in wrong.stderr
+
+
+@pytest.mark.parametrize(("row", "names", "found"), [
+    ("VGG-SERD-reg1", {"VGG-SERD basic", "VGG-SERD-reg1 basic", "VGG-SERD lab"}, {"VGG-SERD-reg1 basic"}),
+    ("DAM-CNN, 2 paths", {"paths basic", "paths lab"}, {"paths basic"}),
+    ("VGG-SERD", {"paths basic", "paths lab"}, {"paths basic"}),  # one run scores all rows of a role
+    ("Visual Attention", {"VGG-SERD basic", "VGG-Face basic"}, set()),
+    ("DLP-CNN", {"DLP-CNN", "center loss"}, {"DLP-CNN"}),
+    ("VGG19", {"DLP-CNN", "center loss"}, set()),
+])
+def test_a_row_is_planned_with_the_runs_that_are_named_for_it(row: str, names: set[str], found: set[str]) -> None:
+    assert plans._guess_names(Cell("dam-cnn/table-4", row, "basic", "accuracy"), names) == found

@@ -183,13 +183,14 @@ def train_first(
         momentum=recipe.momentum, milestones=tuple(round(share * recipe.steps) for share in recipe.milestones), gamma=recipe.gamma,
         weight_decay=0.0, last_weight_decay=0.0, precision=recipe.precision, seed=seed,
     )
+    part = part_for(network, recipe)
     history = fit(
-        part_for(network, recipe), prepare_faces(train, recipe, mirrored=recipe.mirrored), settings,
+        part, prepare_faces(train, recipe, mirrored=recipe.mirrored), settings,
         objective=CrossEntropy() if network.serd is None else CrossEntropyWithMask(*gammas, recipe.averaged),
         sampler=Balanced() if recipe.balanced else Shuffled(), augment=crop_and_flip if recipe.mirrored else _cut_middle,
         checkpoint=checkpoint, progress=progress,
     )
-    network.eval()
+    _follow(network, part).eval()
     return history
 
 
@@ -236,12 +237,18 @@ def train_second(
         steps=recipe.steps, batch_size=recipe.batch_size, optimizer="adam", learning_rate=recipe.learning_rate,
         momentum=recipe.momentum, milestones=(), weight_decay=0.0, last_weight_decay=0.0, precision=recipe.precision, seed=seed,
     )
+    part = model.second_stage()
     history = fit(
-        model.second_stage(), Samples(f"salient features of {train.name}", salient, train.labels[where], train.classes), settings,
+        part, Samples(f"salient features of {train.name}", salient, train.labels[where], train.classes), settings,
         objective=CrossEntropyWithReconstruction(salient, targets, model.mpae.ceiling, recipe.weight),
         sampler=Balanced() if recipe.balanced else Shuffled(), checkpoint=checkpoint, progress=progress,
     )
-    return model.eval(), history
+    return _follow(model, part).eval(), history
+
+
+def _follow(network: nn.Module, part: nn.Module) -> nn.Module:
+    """Bring a network to the device of a part of it: a training moves to its own only what it trains."""
+    return network.to(next(part.parameters()).device)
 
 
 @dataclass(frozen=True, eq=False)

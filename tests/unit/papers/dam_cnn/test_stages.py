@@ -106,6 +106,20 @@ def test_nor_where_the_whole_network_is_trained_on_faces():
     assert moved(whole, before) == {"mpae.encoder", "hidden.0", "classifier.weight", "classifier.bias"}
 
 
+def test_the_whole_network_follows_what_was_trained_to_its_device(tmp_path, monkeypatch):
+    def fit_elsewhere(part, *args, **options):  # as on a GPU: a training moves the part that it is given, and nothing else
+        part.to("meta")
+
+    faces = make_faces()
+    network = build_serd_network(FIRST, len(BASIC), seed=0)
+    salient = compute_seen(stages.part_for(network, FIRST), prepare_faces(faces, FIRST, mirrored=True), "salient")
+    monkeypatch.setattr(stages, "fit", fit_elsewhere)
+    whole, _ = train_second(network, faces, FIRST, SECOND, 2, 0, tmp_path / "second.safetensors", salient=salient)
+    train_first(network, faces, FIRST, 0, tmp_path / "first.safetensors")
+    for model in (network, whole):
+        assert {value.device.type for value in model.state_dict().values()} == {"meta"}
+
+
 def test_without_a_mask_it_is_the_trunk_alone(tmp_path):
     network = build_serd_network(FIRST, 7, seed=1, attention=False)
     history = train_first(network, make_faces(), FIRST, 0, tmp_path / "first.safetensors")
