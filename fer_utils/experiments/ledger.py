@@ -30,7 +30,7 @@ from ..files import data_root, package_data, replace_whole
 from ..metrics import per_class_recall
 from .faces import fingerprint_faces
 from .recipe import Profile
-from .schema import check_ledger, check_run, check_seeds, checksum_run, is_old, name_content, parse_json
+from .schema import check_ledger, check_run, check_seeds, checksum_run, name_content, parse_json
 
 __all__ = ["Ledger", "find_checkpoint", "list_ledgers", "read_ledger"]
 
@@ -119,7 +119,7 @@ class Ledger:
         found = (kept["id"], kept["profile"], kept["dataset"])
         if found != (id, self.profile, dataset):
             raise DataError.at(self.path, f"holds {', '.join(found)}", expected)
-        self.runs, self.test_sets, self.codes = kept["runs"], kept["test_sets"], kept.get("codes", {})
+        self.runs, self.test_sets, self.codes = kept["runs"], kept["test_sets"], kept["codes"]
 
     def __contains__(self, key: str) -> bool:
         return any(run["key"] == key for run in self.runs)
@@ -168,7 +168,7 @@ class Ledger:
         """Write the file, as a whole or not at all."""
         used = {score["test_set"] for _, score in read_scores(self) if "test_set" in score}
         self.test_sets = {name: self.test_sets[name] for name in sorted(used)}
-        self.codes = {name: self.codes[name] for name in sorted({run["tie"]["code"] for run in self.runs if not is_old(run)})}
+        self.codes = {name: self.codes[name] for name in sorted({run["tie"]["code"] for run in self.runs})}
         kept = {
             "id": self.id, "profile": self.profile, "dataset": self.dataset, "codes": self.codes, "test_sets": self.test_sets,
             "runs": self.runs,
@@ -191,7 +191,7 @@ class Ledger:
         if not self.dataset.startswith("facsynth"):
             return
         for run in self.runs:
-            for loaded in [] if is_old(run) else run["faces"]:
+            for loaded in run["faces"]:
                 if loaded["sha256"] != fingerprint_faces(self.dataset, role=loaded["role"], options=loaded["options"])["sha256"]:
                     command = f"ferbook reproduce {self.id} --profile {self.profile} --dataset {self.dataset}"
                     raise DataError.at(self.path, "measured on other faces than those that are here", f"results on these; run '{command}'")

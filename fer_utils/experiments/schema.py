@@ -18,7 +18,7 @@ from ..metrics import compute_metric, count_confusions
 from .registry import make_key
 from .scores import mean_matches, unpack_labels, unpack_values
 
-__all__ = ["check_ledger", "check_run", "check_seeds", "checksum_run", "is_old", "name_content", "parse_json"]
+__all__ = ["check_ledger", "check_run", "check_seeds", "checksum_run", "name_content", "parse_json"]
 
 #: What a single value may be: the words that an error prints, and the test.
 _KINDS = {
@@ -45,23 +45,15 @@ _RUN = {
     "key": "text", "name": "text", "seed": "a seed, 0 or more, or null", "function": "text", "arguments": "an object", "outcomes": [_SCORE],
     "faces": [_LOADED], "commit": "text or null", "versions": _TEXTS, "hardware": "an object", "wall_s": "a number, 0 or more",
     "peak_mb": "a number, 0 or more", "date": "text", "files?": _TEXTS,
-    "tie?": {"code": "text", "files": [{"id": "text", "file": "text", "sha256": "text"}]},
-    "plan?": ({"sha256": "text", "date": "text"},), "checksum?": "text",
+    "tie": {"code": "text", "files": [{"id": "text", "file": "text", "sha256": "text"}]},
+    "plan": ({"sha256": "text", "date": "text"},), "checksum": "text",
     "renewed?": {"date": "text", "by": "text", "commit": "text or null", "was": "text"},
     "failed?": {"date": "text", "by": "text", "commit": "text or null"},
 }
 _TEST_SET = {"faces": "text", "classes": ["text"], "truth": "text", "images?": "text", "people?": "text"}
 _LEDGER = {
-    "id": "text", "profile": "text", "dataset": "text", "codes?": {...: _TEXTS}, "test_sets": {...: _TEST_SET}, "runs": [_RUN],
+    "id": "text", "profile": "text", "dataset": "text", "codes": {...: _TEXTS}, "test_sets": {...: _TEST_SET}, "runs": [_RUN],
 }
-
-
-def is_old(run: Mapping[str, Any]) -> bool:
-    """Whether a run was kept before runs had ties, checksums and keys that cover the function.
-
-    TODO: take this out, and every use of it, once all results are made anew; then ``tie``, ``plan``, ``checksum`` and ``codes`` are needed.
-    """
-    return "tie" not in run
 
 
 def name_content(content: Mapping[str, Any]) -> str:
@@ -101,7 +93,7 @@ def check_ledger(kept: Any) -> None:
         for number, run in enumerate(kept["runs"]):  # first, as here an error can say which run
             _match(run, _RUN, _name_run(run, number))
     _match(kept, _LEDGER, "")
-    for kind, named in (("test set", kept["test_sets"]), ("code", kept.get("codes", {}))):
+    for kind, named in (("test set", kept["test_sets"]), ("code", kept["codes"])):
         for name, content in named.items():
             if name_content(content) != name:
                 raise ValueError(f"the {kind} {name!r} is not the one that has this name, {name_content(content)!r}")
@@ -111,11 +103,11 @@ def check_ledger(kept: Any) -> None:
         if (run["name"], run["seed"]) in seen:
             raise ValueError(f"{place} is there twice")
         seen.add((run["name"], run["seed"]))
-        check_run(run, place, kept["test_sets"], kept.get("codes", {}))
+        check_run(run, place, kept["test_sets"], kept["codes"])
     check_seeds(kept["runs"], kept["profile"])
     used = {score["test_set"] for run in kept["runs"] for score in run["outcomes"] if "test_set" in score}
-    used |= {run["tie"]["code"] for run in kept["runs"] if not is_old(run)}
-    if spare := {*kept["test_sets"], *kept.get("codes", {})} - used:
+    used |= {run["tie"]["code"] for run in kept["runs"]}
+    if spare := {*kept["test_sets"], *kept["codes"]} - used:
         raise ValueError(f"no run is of {min(spare)!r}, so a run is missing")
 
 
@@ -166,14 +158,12 @@ def check_run(run: Mapping[str, Any], place: str, test_sets: Mapping[str, Any], 
             _check_score(score, test_sets)
         except ValueError as error:
             raise ValueError(f"{place}: {score['row']}, {score['faces']}: {error}") from error
-    if is_old(run):
-        return
     key = make_key(run["name"], run["seed"], run["arguments"], run["function"])
     if run["key"] != key:
         raise ValueError(f"{place}: its key is {run['key']!r}, but {key!r} by its name, seed, arguments and function")
     if run["tie"]["code"] not in codes:
         raise ValueError(f"{place}: its code {run['tie']['code']!r} is not there")
-    if "plan" not in run or run.get("checksum") != checksum_run(run):
+    if run["checksum"] != checksum_run(run):
         raise ValueError(f"{place}: it is not what its checksum says")
 
 

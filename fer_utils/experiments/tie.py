@@ -14,7 +14,6 @@ from .execution import ask_git, find_hardware, find_versions
 from .faces import fingerprint_faces, load_role
 from .ledger import Ledger, checkpoint_folder, default_data
 from .plans import plan_path
-from .schema import is_old
 
 __all__ = ["find_plan", "find_stale", "list_differences"]
 
@@ -55,8 +54,6 @@ def find_stale(ledger: Ledger, root: str | None = None, data: Path | None = None
 
 
 def _compare_code(ledger: Ledger, run: Mapping[str, Any]) -> str | None:
-    if is_old(run):
-        return "is not tied to the code that made it"
     kept, here = ledger.codes[run["tie"]["code"]], describe_code(run["function"], run["arguments"])
     differ = sorted(name for name in kept.keys() | here.keys() if kept.get(name) != here.get(name))
     package = __package__.partition(".")[0]
@@ -91,7 +88,7 @@ def _fingerprint_again(dataset: str, loaded: Mapping[str, Any], root: str | None
 
 
 def _compare_files(ledger: Ledger, run: Mapping[str, Any], data: Path | None) -> str | None:
-    for read in [] if is_old(run) else run["tie"]["files"]:
+    for read in run["tie"]["files"]:
         path = checkpoint_folder(read["id"], ledger.profile, ledger.dataset, data) / read["file"]
         if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != read["sha256"]:
             return f"read another {read['file']} of {read['id']} than is here"

@@ -23,7 +23,6 @@ from .ledger import Ledger, ledger_path, part_outcomes
 from .recipe import Profile
 from .registry import find_experiment
 from .running import ExperimentError, checksum_files, find_alike, lock_ledgers
-from .schema import is_old
 from .scores import unpack_labels, unpack_values
 from .tie import find_stale, list_differences
 
@@ -71,7 +70,7 @@ def verify_experiment(
     with lock_ledgers([ledger_path(id, profile, dataset, data)]):
         ledger = Ledger(id, profile, dataset, data)
         stale = find_stale(ledger, place, data, code=False)
-        known = {run["key"]: run for run in ledger.runs if not is_old(run) and run["key"] not in stale}
+        known = {run["key"]: run for run in ledger.runs if run["key"] not in stale}
         candidates = [run for run in (find_alike(planned, kept) for kept in known.values()) if run is not None]
         if not candidates:
             raise ValueError(f"no kept run of {id}, profile {profile}, on {dataset}, can be run again as it was; 'ferbook reproduce {id}'")
@@ -118,7 +117,7 @@ def _private_cache() -> Iterator[None]:
 
 def _conclude(ledger: Ledger, code: str, results: Sequence[tuple[str, list[str]]], say: Callable[[str], None]) -> bool:
     """Renew or mark the runs that a code made, by what came of some of them; return whether anything was noted."""
-    group = [run for run in ledger.runs if not is_old(run) and run["tie"]["code"] == code]
+    group = [run for run in ledger.runs if run["tie"]["code"] == code]
     bad = [key for key, differences in results if differences]
     stamp = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "by": (bad or [results[0][0]])[0], "commit": find_commit()}
     if bad:

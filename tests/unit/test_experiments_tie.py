@@ -1,6 +1,5 @@
 """A kept run is run again when the code, the faces or the files that made it are other ones now."""
 
-import json
 import subprocess
 
 import pytest
@@ -27,7 +26,6 @@ from fer_utils.experiments import (
     tie,
 )
 from fer_utils.experiments.faces import fingerprint_faces
-from fer_utils.experiments.schema import checksum_run
 
 ID = "toy/table-1"
 OTHER = {"fer_utils.losses.center": "1" * 12}
@@ -205,20 +203,3 @@ def test_stale_runs_are_listed(empty_registry, tmp_path, other_code, monkeypatch
         f"{ID} on muxspace", "  mSVM HOG basic (seed 0, 1, 2): was made by other code: losses.center, metrics",
         "ferbook: 3 of 3 runs are stale; 'ferbook reproduce' runs them again",
     ]
-
-
-def test_an_old_entry_is_stale_and_readable(empty_registry, tmp_path):
-    """Until all results are made anew; see fer_utils.experiments.schema.is_old."""
-    register(ID, plan)
-    reproduce(tmp_path, 1)
-    path = Ledger(ID, "book", "muxspace", tmp_path).path
-    kept = json.loads(path.read_text())
-    for name in ("tie", "plan", "checksum"):
-        del kept["runs"][0][name]
-    del kept["codes"]
-    path.write_text(json.dumps(kept))
-    assert len(read_ledger(ID, dataset="muxspace", data=tmp_path)) == 9
-    done, said = reproduce(tmp_path, 1)
-    assert done == 1 and f"{ID}: 'mSVM HOG basic', seed 0, is not tied to the code that made it; it is run again" in said
-    (run,) = Ledger(ID, "book", "muxspace", tmp_path).runs
-    assert run["checksum"] == checksum_run(run)
