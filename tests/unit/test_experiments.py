@@ -297,7 +297,10 @@ def test_work_on_other_faces_is_thrown_away(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [("{", "cannot be read"), ("[]", "cannot be read"), ('{"id": "toy/table-1"}', "profile is missing"),
-     ('{"id": "toy/table-2", "profile": "book", "dataset": "facsynth", "runs": [], "test_sets": {}}', "holds toy/table-2, book, facsynth")],
+     (
+         '{"id": "toy/table-2", "profile": "book", "dataset": "facsynth", "codes": {}, "runs": [], "test_sets": {}}',
+         "holds toy/table-2, book, facsynth",
+     )],
 )
 def test_a_damaged_ledger(tmp_path, text, message):
     put(tmp_path, "results/book/facsynth/toy/table-1.json", text)
