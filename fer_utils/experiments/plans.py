@@ -142,8 +142,8 @@ def _count_seeds(comparison: Comparison, reader: LedgerReader, asked: int | None
             drawn.setdefault(run.name, set()).add(run.seed)
         # which runs score the row, the pilot knows
         place, scores = (cell.row, cell.role), read_scores(reader.ledger(cell.item))
-        names = {run["name"] for run, score in scores if (score["row"], score["faces"]) == place} or _guess_names(cell, set(drawn))
-        own = [drawn[name] for name in names if name in drawn]
+        known = {run["name"] for run, score in scores if (score["row"], score["faces"]) == place} & drawn.keys()
+        own = [drawn[name] for name in known or _guess_names(cell, set(drawn))]
         if not own:
             return None
         fewest += [len(seeds) for seeds in own if None not in seeds]
@@ -151,11 +151,11 @@ def _count_seeds(comparison: Comparison, reader: LedgerReader, asked: int | None
 
 
 def _guess_names(cell: Cell, names: set[str]) -> set[str]:
-    """Which runs may score a row, where no pilot says so: of the longest name that the row has within it, or one that scores all rows."""
+    """Which runs may score a row, where no pilot says so: of the longest name that it has within it, or of all rows."""
     stems = {name: name.removesuffix(f" {cell.role}") if cell.role else name for name in names}
-    alike = sorted((name for name, stem in stems.items() if stem in cell.row), key=lambda name: len(stems[name]))
+    alike = [name for name, stem in stems.items() if stem in cell.row]
     if alike:
-        return {alike[-1]}
+        return {max(alike, key=lambda name: (len(stems[name]), name))}
     own = {name for name, stem in stems.items() if stem != name}
     return own if len(own) == 1 else set()
 

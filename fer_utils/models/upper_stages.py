@@ -1,4 +1,4 @@
-"""The stages of the face network above the frozen ones: they learn on maps, so that each face passes the frozen stages once."""
+"""The stages of the face network above the frozen ones, which learn on maps: each face passes the frozen ones once."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ class UpperStages(nn.Module):
         self.classifier = network.classifier
 
     def compute_outputs(self, maps: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute ``features`` ``[B, 128]`` and ``scores`` ``[B, num_classes]`` from maps ``[B, C, S, S]`` of the last frozen stage."""
+        """Compute ``features`` ``[B, 128]`` and ``scores`` ``[B, num_classes]`` from the last frozen maps ``[B, C, S, S]``."""
         features = self.body(maps)
         return {"features": features, "scores": self.classifier(features)}

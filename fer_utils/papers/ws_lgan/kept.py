@@ -130,7 +130,8 @@ def load_rendered(context: RunContext, role: str, images: int | None) -> tuple[s
 def compute_maps(branches: tuple[AttributeNetwork, AttributeNetwork], evidence: str, faces: FaceDataset) -> np.ndarray:
     """Attention maps of eyes and mouth, float32 ``[N, 2, H, W]``, of whole faces."""
     generator = AttentionMapGenerator(*branches, evidence)
-    generator.to(next(branches[0].parameters()).device)  # one of them may come from a training on a GPU, the other from a file
+    # one of them may come from a training on a GPU, the other from a file
+    generator.to(next(branches[0].parameters()).device)
     return torch.cat(list(compute_batches(generator, branches[0], faces.images, 256))).numpy()
 
 
