@@ -84,7 +84,7 @@ def check_loss(device: torch.device, name: str) -> None:
         embeddings, indices = torch.randn(BATCH, SIZE, generator=generator), torch.randperm(COUNT, generator=generator)[:BATCH]
         found = []
         for loss, place in ((here, CPU), (there, device)):
-            given = embeddings.to(place).requires_grad_()
+            given = embeddings.clone().to(place).requires_grad_()  # to() alone gives the CPU the tensor itself
             value = loss(given, labels[indices].to(place), indices.to(place))
             assert value.device.type == place.type
             value.backward()
