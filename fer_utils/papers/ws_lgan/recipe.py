@@ -87,7 +87,7 @@ class Recognition(Recipe):
         Profile.SMOKE: {
             "growth": 2, "reduction": 4, "input_size": 16, "pretraining_steps": 2, "steps": 2, "lab_steps": 2, "folds": 2, "images": 12,
         },
-        Profile.BOOK: {"growth": 8, "reduction": 4, "pretraining_steps": 1_500, "steps": 1_500, "lab_steps": 200, "precision": "bfloat16"},
+        Profile.BOOK: {"growth": 8, "reduction": 4, "pretraining_steps": 2_000, "steps": 2_000, "lab_steps": 200, "precision": "bfloat16"},
     }
 
 
