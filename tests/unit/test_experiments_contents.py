@@ -16,8 +16,9 @@ def make(**changed):
     rng = np.random.default_rng(0)
     known = {
         "name": "toy", "images": rng.integers(0, 256, (4, 6, 6, 3), dtype=np.uint8), "labels": np.array([0, 1, 0, 1]),
-        "classes": ("a", "b"), "names": np.array(["p", "q", "r", "s"]), "split": np.array(["train", "train", "test", "test"]), "identities": np.arange(4),
-        "landmarks": rng.random((4, 5, 2)).astype(np.float32), "masks": rng.integers(0, 5, (4, 6, 6), dtype=np.uint8),
+        "classes": ("a", "b"), "names": np.array(["p", "q", "r", "s"]), "split": np.array(["train", "train", "test", "test"]),
+        "identities": np.arange(4), "landmarks": rng.random((4, 5, 2)).astype(np.float32),
+        "masks": rng.integers(0, 5, (4, 6, 6), dtype=np.uint8),
         "truth": pd.DataFrame({"yaw": [0.0, 1.5, -3.0, 2.0], "light": ["day", None, "day", "night"]}),
     }
     return FaceDataset(**{**known, **changed})
