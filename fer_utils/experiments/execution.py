@@ -103,7 +103,8 @@ def _execute(job: Job) -> dict[str, Any]:
     wall = time.perf_counter() - started
     for loaded in context.loaded:
         if "contents" not in loaded:
-            loaded |= find_contents(job.dataset, loaded, job.root)
+            with suppress(ValueError):  # another dataset's faces under a name of the paper's
+                loaded |= find_contents(job.dataset, loaded, job.root)
     return {
         "key": run.key, "name": run.name, "seed": run.seed, "function": run.function, "arguments": run.kept_arguments,
         "outcomes": [describe_score(score) for score in scores], "faces": context.loaded,

@@ -72,7 +72,7 @@ def _compare_faces(dataset: str, run: Mapping[str, Any], root: str | None, known
             known[name] = _describe_again(dataset, loaded, root)
         here = known[name]
         same = all(here[field] == loaded[field] for field in ("sha256", "pixels") if field in here and field in loaded)
-        if not same or ("contents" in here and not hold_the_same(loaded, here)):
+        if not same or not ("contents" not in here or "contents" not in loaded or hold_the_same(loaded, here)):
             return f"was measured on other {loaded['role']} faces"
     return None
 
