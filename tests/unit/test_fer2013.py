@@ -260,7 +260,7 @@ BAD = {
         "truncated image": (fill("train/happy/im0.png", image_bytes(0, (48, 48), "L", "JPEG")[:-40]), "im0.png: cannot be decoded"),
         "zero bytes": (fill("train/happy/im0.png", b""), "im0.png: empty file"),
         "wrong size": (fill("train/happy/im0.png", image_bytes(0, (50, 48), "L", "PNG")), "im0.png: 50x48 pixels; expected 48x48"),
-        "name not UTF-8": (fill(f"train/happy/{os.fsdecode(b'caf' + bytes([0xE9]))}.png", b"x"), "unexpected file"),
+        "name not UTF-8": (fill(f"train/happy/{os.fsdecode(b'caf' + bytes([0xE9]))}.png", b"x"), "a name that is not UTF-8"),
         "link leaving the folder": (link("train/happy/9.png", "../../../outside.png"), "9.png: a link that leaves the folder"),
         "link to itself": (link("train/happy/9.png", "9.png"), r"9\.png"),
     },
