@@ -1,9 +1,10 @@
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import tamper, write_muxspace
+from conftest import tamper, write_muxspace, write_rafdb
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -154,6 +155,14 @@ def test_show_reminds_of_real_people(miniature, tmp_path):
     with Image.open(tmp_path / "out" / "sheet.png") as picture:
         assert picture.height > picture.width
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["sheet.png"]
+
+
+def test_data_check_says_as_what_a_copy_was_read(tmp_path):
+    write_rafdb(tmp_path / "raf-basic")
+    shutil.rmtree(tmp_path / "raf-basic/basic/Annotation")
+    result = ("data", "check", "rafdb-basic", "--root", str(tmp_path / "raf-basic"))
+    assert result.exit_code == 1 and "of its counts differ" in result.output
+    assert "read as RAF-DB basic (without Annotation/manual and auto no landmarks or attributes)" in result.output
 
 
 def test_show_of_rendered_faces_needs_no_reminder(facsynth_tree, tmp_path):
