@@ -89,7 +89,7 @@ def check(
     root : path, optional
         As the loader takes it.
     say : callable, optional
-        Is told as what the copy was read, once that is known.
+        Is told as what the copy was read.
     **options
         For the loader, such as ``aligned=False`` for the frames of SFEW 2.0.
 
@@ -106,9 +106,9 @@ def check(
         As :meth:`Entry.load`.
     """
     faces = entry.load(root, **{**entry.lenient, **options})
+    _decode(faces)
     if say is not None:
         say(f"read as {faces.name}")
-    _decode(faces)
     compared = [_compare(faces, published) for published in entry.published] or [_compare(faces, None)]
     return min(compared, key=_distance)
 

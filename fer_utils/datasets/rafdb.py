@@ -149,7 +149,7 @@ def _find_folder(base: Path, subset: str) -> Path | None:
     found = [base / subset, *(inner for place in find_folders(base) for inner in find_folders(place))]
     # one that is called by neither subset may hold either; its labels will tell
     found.sort(key=lambda place: subset not in place.name.lower())
-    found = [place for place in found if other not in place.resolve().name.lower()]
+    found = [place for place in found if subset in place.name.lower() or other not in place.resolve().name.lower()]
     return next((place for part in ("EmoLabel", "Image") for place in found if (place / part).is_dir()), None)
 
 

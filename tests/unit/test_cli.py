@@ -160,9 +160,9 @@ def test_show_reminds_of_real_people(miniature, tmp_path):
 def test_data_check_says_as_what_a_copy_was_read(tmp_path):
     write_rafdb(tmp_path / "raf-basic")
     shutil.rmtree(tmp_path / "raf-basic/basic/Annotation")
-    result = ("data", "check", "rafdb-basic", "--root", str(tmp_path / "raf-basic"))
+    result = run("data", "check", "rafdb-basic", "--root", str(tmp_path / "raf-basic"))
     assert result.exit_code == 1 and "of its counts differ" in result.output
-    assert "read as RAF-DB basic (without Annotation/manual and auto no landmarks or attributes)" in result.output
+    assert "read as RAF-DB basic (without Annotation/manual and auto no landmarks or attributes)\n" in result.output
 
 
 def test_show_of_rendered_faces_needs_no_reminder(facsynth_tree, tmp_path):
