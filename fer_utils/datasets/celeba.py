@@ -99,7 +99,7 @@ def load(
     folder = next((place for place in places if os.path.exists(_find_file(place, "Anno", _ATTRIBUTES))), folder)
     attributes = _find_file(folder, "Anno", _ATTRIBUTES)
     if not os.path.exists(attributes):
-        raise DataError.at(attributes, f"not found; the folder has {describe_folder(folder)}", _LAYOUT)
+        raise DataError.at(attributes, f"not found: {describe_folder(folder)}", _LAYOUT)
 
     names, values = _read_list(attributes, ATTRIBUTES, (-1, 1))
     parts = _read_others(_find_file(folder, "Eval", "list_eval_partition.txt"), 1, names, attributes, (0, 1, 2))

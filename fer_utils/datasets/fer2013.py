@@ -175,7 +175,7 @@ def load_ferplus(
             return _load_written(written, mode, classes, split, transform)
     if table is None:
         expected = f"the table that the votes of FER+ follow row by row; or {', '.join(_WRITTEN)}"
-        raise DataError.at(folder / _TABLES[0], "not found", expected)
+        raise DataError.at(folder / _TABLES[0], f"not found: {describe_folder(folder)}" if folder.exists() else "not found", expected)
     rows = read_table(table, FER2013, _SPLITS)
     names, counts = _read_votes(path, rows, table)
     return _make_ferplus("FER+", names, counts, rows.split, partial(parse_pixels, rows), mode, classes, split, transform)

@@ -268,7 +268,7 @@ KAGGLE = {
     "part out of range": (edit("list_eval_partition.csv", f"{SECOND},0", f"{SECOND},3"), "line 3: value 3"),
     "duplicate id": (edit("list_attr_celeba.csv", SECOND, NAMES[0]), "line 3: 000001.jpg is listed twice"),
     "image listed but absent": (drop(f"img_align_celeba/img_align_celeba/{SECOND}"), f"{SECOND}: not found"),
-    "label file missing": (drop("list_attr_celeba.csv"), r"list_attr_celeba\.txt: not found; the folder has .*list_eval_partition\.csv"),
+    "label file missing": (drop("list_attr_celeba.csv"), r"celeba\.txt: not found: an unknown layout, with .*list_eval"),
 }
 
 
