@@ -426,8 +426,10 @@ def fit_crowd(
     from .crowd.fitting import fit_table
 
     for path in filter(None, (out, workers)):
-        if path.suffix not in (".csv", ".parquet") or not path.parent.is_dir() or path.resolve() == votes.resolve() or path.is_dir():
-            raise _fail(f"cannot write {path}; expected a .csv or .parquet file other than the votes, in a folder that is there")
+        among = votes.resolve() in (path.resolve(), *path.resolve().parents)
+        if path.suffix not in (".csv", ".parquet") or not path.parent.is_dir() or among or path.is_dir():
+            expected = "a .csv or .parquet file other than the votes, in a folder that is there and not theirs"
+            raise _fail(f"cannot write {path}; expected {expected}")
     if workers is not None and workers.resolve() == out.resolve():
         raise _fail(f"cannot write {out} twice; expected another file after --workers than after --out")
     known = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]

@@ -161,7 +161,7 @@ def _lock_folder(folder: Path) -> Iterator[None]:
 def _tidy(path: Path, folder: Path, classes: Sequence[str] | None, repeats: Repeats) -> Tidied:
     """Tidy the votes, unless they lie there from a fit that asked for the same."""
     stats = [(file, file.stat()) for file in list_files(path)] if path.exists() else []
-    asked = [[[str(file.resolve()), stat.st_size, stat.st_mtime_ns] for file, stat in stats], classes, repeats.value]
+    asked = [[[str(file.resolve()), stat.st_size, stat.st_mtime_ns] for file, stat in stats], classes, str(repeats)]
     kept = _read_checked(folder / _PLAN)
     if kept is not None and kept["asked"] == asked and kept["sum"] == _sum_file(folder / _VOTES):
         return Tidied(kept["classes"], kept["notes"])

@@ -303,7 +303,7 @@ def _find_repeats(
     later = np.zeros(int(by_task.sum()), dtype=bool)
     again = pairs = 0
     first: dict[str, tuple[int, int]] = {}  # row, and who on which task
-    for number in range(int(piece.max()) + 1):
+    for number in np.unique(piece[by_task > 0]):
         parts, row = [], 0
         for votes in _read(raw):
             task = places["task"][votes["task"]]
