@@ -52,7 +52,7 @@ def fit_table(
         Where the votes and the state are until the fit ends. A fit that was killed goes on from there; what does not
         have the checksum that it was written with is made anew.
     scheduler, chunk_rows, on_step
-        See :meth:`~fer_utils.crowd.ReliabilityEM.fit_file`.
+        See :meth:`~fer_utils.crowd.em.ReliabilityEM.fit_file`.
     say : callable
         Called with each note on the votes, before the fit, and on tied tasks after it.
 
