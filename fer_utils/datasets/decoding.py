@@ -37,6 +37,9 @@ _FORMATS = {
 #: Endings of file names that are pictures.
 SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
 
+# Blocks that malloc takes from the system and gives back: of smaller ones each thread keeps a picture's worth for ever.
+Image.core.set_block_size(max(Image.core.get_block_size(), 2**26))
+
 _SHARES = 8
 _shares = threading.Semaphore(_SHARES)
 _turn = threading.Lock()
