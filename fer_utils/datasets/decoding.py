@@ -120,11 +120,11 @@ def _undecodable(where: object, reason: object) -> DataError:
 
 
 def _decode(image: Image.Image, mode: str, upright: bool) -> np.ndarray:
-    deep, told = ";16" in str(image.tile), _read_orientation(image)  # in this order: a PNG is loaded for its tags
+    deep = ";16" in str(image.tile)
+    # Pillow turns a TIFF while it loads it, and no other kind: that is turned back where pixels are wanted as they are stored
+    told = _read_orientation(image) if image.format == "TIFF" and not upright else 1
     image.load()
-    turn = _read_orientation(image)
-    if not upright:  # Pillow turns a TIFF when it loads it: turn that back
-        turn = {6: 8, 8: 6}.get(told, told) if told != turn else 1
+    turn = _read_orientation(image) if upright else {6: 8, 8: 6}.get(told, told)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _scale_grey(image)
     elif deep:  # Pillow has kept the upper 8 of 16 bits

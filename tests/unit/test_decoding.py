@@ -17,8 +17,11 @@ import numpy as np
 import pytest
 from conftest import image_bytes, pack, put, write_ckplus, write_rafdb
 from PIL import Image, features
+from test_affectnet import write_files, write_lists
+from test_celeba import write_celeba
+from test_expw import write_expw
 
-from fer_utils.datasets import ckplus, decoding, folder, rafdb
+from fer_utils.datasets import affectnet, celeba, ckplus, decoding, expw, folder, rafdb
 from fer_utils.datasets.base import decode_image
 from fer_utils.datasets.decoding import SUFFIXES, open_pixels
 from fer_utils.datasets.images import load_images
@@ -150,24 +153,37 @@ def test_other_tags_of_a_turned_picture_do_no_harm() -> None:
     assert np.array_equal(decode_image(data, "a"), COLOURS)
 
 
-def test_owners_landmarks_count_stored_pixels(tmp_path: Path) -> None:
-    """A tag in a file whose landmarks or boxes come with it is not followed: the points would lie elsewhere."""
-    write_rafdb(tmp_path / "raf", "basic")
-    before = rafdb.load(tmp_path / "raf", "basic").images
-    for path in (tmp_path / "raf/basic/Image/aligned").iterdir():
-        body = b"Exif\0\0MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\3\0\0\0\0\0\0"
-        data = path.read_bytes()
-        path.write_bytes(data[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + data[2:])
-        assert not np.array_equal(decode_image(path.read_bytes(), path), decode_image(data, path)), "the tag is one"
-    assert np.array_equal(rafdb.load(tmp_path / "raf", "basic").images, before)
+OWN_PIXELS = {
+    "rafdb": (lambda root: write_rafdb(root, "basic"), lambda root: rafdb.load(root, "basic")),
+    "ckplus": (lambda root: write_ckplus(root, sparse=True), ckplus.load),
+    "expw": (write_expw, expw.load),
+    "celeba": (write_celeba, celeba.load),
+    "celeba resized": (write_celeba, lambda root: celeba.load(root, size=64)),
+    "affectnet files": (write_files, affectnet.load),
+    "affectnet lists": (write_lists, lambda root: affectnet.load(root, size=64)),
+}
 
-    write_ckplus(tmp_path / "ck", sparse=True)
-    before = ckplus.load(tmp_path / "ck").images
-    exif = Image.Exif()
-    exif[0x112] = 3
-    for path in (tmp_path / "ck/cohn-kanade-images").rglob("*.png"):
-        path.write_bytes(save(Image.open(path), exif=exif))
-    assert np.array_equal(ckplus.load(tmp_path / "ck").images, before)
+
+@pytest.mark.parametrize("name", OWN_PIXELS)
+def test_owners_boxes_and_landmarks_count_stored_pixels(tmp_path: Path, name: str) -> None:
+    """A tag in a picture whose points or boxes come with it is not followed: they would lie elsewhere."""
+    write, load = OWN_PIXELS[name]
+    write(tmp_path)
+    before = load(tmp_path).images
+    paths = [path for path in tmp_path.rglob("*") if path.suffix.lower() in SUFFIXES]
+    for path in paths:
+        plain = path.read_bytes()
+        exif = Image.Exif()
+        exif[0x112] = 6
+        body, png = exif.tobytes(), plain.startswith(b"\x89PNG")
+        if png:  # behind the header chunk, which ends at byte 33
+            body = b"eXIf" + body.removeprefix(b"Exif\0\0")
+            told = plain[:33] + struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body)) + plain[33:]
+        else:
+            told = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + plain[2:]
+        path.write_bytes(told)
+        assert np.array_equal(decode_image(told, path), np.rot90(decode_image(plain, path), -1)), "any other loader turns it"
+    assert paths and np.array_equal(load(tmp_path).images, before)
 
 
 # -- grey of many bits ----------------------------------------------------------------------------------------------------
