@@ -213,8 +213,9 @@ def _describe_bytes(data: bytes) -> str:
     name = name_picture(data)
     if name:
         known = any(name.upper().replace(" ", "") == format for format in _list_formats())
-        what = "begins like" if known else "is"
-        return f"it {what} a {name} picture, " + ("and is damaged" if known else "which is not read here; save it as PNG")
+        what, article = "begins like" if known else "is", "an" if name == "AVIF" else "a"
+        end = "and is damaged" if known else "which is not read here; save it as PNG"
+        return f"it {what} {article} {name} picture, {end}"
     other = next((text for first, text in _OTHERS.items() if data.startswith(first)), "")
     if other:
         return f"it is {other}"
