@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import mmap
 import os
 import stat
 import tempfile
@@ -14,7 +17,10 @@ import numpy as np
 
 from .errors import DataError
 
-__all__ = ["cache_root", "data_root", "package_data", "private_folder", "replace_whole", "write_rows"]
+__all__ = ["cache_root", "data_root", "package_data", "private_folder", "read_regular", "read_rows", "replace_whole", "write_rows"]
+
+
+_DIGEST = hashlib.sha256().digest_size
 
 
 @contextmanager
@@ -63,17 +69,49 @@ def private_folder(name: str) -> Path:
     return path
 
 
+def read_regular(path: Path, limit: int) -> bytes:
+    """Read a file of at most ``limit`` bytes. Raises ``OSError``, also for a larger one, a pipe or a device."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("not a regular file")  # a pipe would be waited for, a device may never end
+    if found.st_size > limit:
+        raise OSError(f"{found.st_size} bytes, more than {limit}")
+    return path.read_bytes()
+
+
 def write_rows(path: Path, batches: Iterable[np.ndarray], count: int) -> None:
     """Write arrays ``[B, ...]`` one behind the other as one ``.npy`` file of ``count`` rows, with no more than one in memory.
 
+    Behind the array stands the SHA-256 of all before it, for :func:`read_rows`; ``numpy.load`` does not see it.
     Written as a stream, not through a mapped file: a full disk is then an ``OSError`` and does not end the process.
     """
     with path.open("wb") as file:
+        digest = hashlib.sha256()
         for number, batch in enumerate(batches):
             if not number:
                 header = {"descr": np.lib.format.dtype_to_descr(batch.dtype), "fortran_order": False, "shape": (count, *batch.shape[1:])}
-                np.lib.format.write_array_header_1_0(file, header)
-            file.write(np.ascontiguousarray(batch).data)
+                start = io.BytesIO()
+                np.lib.format.write_array_header_1_0(start, header)
+                digest.update(start.getvalue())
+                file.write(start.getvalue())
+            data = np.ascontiguousarray(batch).data
+            digest.update(data)
+            file.write(data)
+        file.write(digest.digest())
+
+
+def read_rows(path: Path) -> np.ndarray | None:
+    """Map what :func:`write_rows` wrote, read-only; None where that is not what the file holds, or it cannot be read."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            whole = memoryview(content)
+            try:
+                sound = hashlib.sha256(whole[:-_DIGEST]).digest() == whole[-_DIGEST:]
+            finally:
+                whole.release()
+        return np.load(path, mmap_mode="r", allow_pickle=False) if sound else None
+    except (OSError, ValueError):  # ValueError: an empty file, or one of nothing but a checksum
+        return None
 
 
 def data_root() -> Path:

@@ -35,7 +35,8 @@ from ..errors import DataError
 from ..labels import AFFECTNET
 from .base import FaceDataset
 from .ckplus import five_points
-from .images import MAX_PIXELS, load_images, resize_square
+from .decoding import MAX_PIXELS
+from .images import load_images, resize_square
 from .layouts import describe_folder, find_folders, name_copy, read_word
 from .source import Source, default_root, read_text
 
@@ -129,7 +130,7 @@ def load(
         finish = partial(_check_released, places=list(map(source.where, members)) if marked else None, size=size)
     images = load_images(
         source, members, size=(size, size), finish=finish,
-        recipe=f"box lanczos {size} {landmarks} {hashlib.sha256(boxes.tobytes()).hexdigest()}",
+        recipe=f"box lanczos {size} {landmarks} {hashlib.sha256(boxes.tobytes()).hexdigest()}", upright=False,
     )
     dense = None
     if landmarks and all(face.marks is not None for face in faces):

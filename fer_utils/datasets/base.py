@@ -12,6 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from ..errors import DataError
+from .decoding import decode_image as decode_image  # for those who look for it here
 from .images import PendingImages
 
 __all__ = ["DataError", "FaceDataset"]

@@ -124,10 +124,10 @@ def load(
     keep = np.flatnonzero(parts[:, 0] == _SPLITS.index(split)) if split is not None else np.arange(len(names))
     members = [names[i] for i in keep]
     if size is None:
-        images = load_images(source, members, size=(HEIGHT, WIDTH))
+        images = load_images(source, members, size=(HEIGHT, WIDTH), upright=False)
     else:
         finish = partial(_cut_middle, source=source, members=members, size=size)
-        images = load_images(source, members, size=(size, size), finish=finish, recipe=f"middle lanczos {size}")
+        images = load_images(source, members, size=(size, size), finish=finish, recipe=f"middle lanczos {size}", upright=False)
         points = None if points is None else (points - np.array([0, _TOP]) + 0.5) * (size / WIDTH) - 0.5
     lacks = {} if identities is not None else {people.name: "people"}
     return FaceDataset(

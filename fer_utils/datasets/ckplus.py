@@ -130,14 +130,17 @@ def load(
     members = [frame.member for frame in chosen]
     marks = None if marks_source is None else _read_marks(marks_source, chosen)
     if align is None:
-        pictures = load_images(images, members, mode="L", hint=" as the first frame; frames of several sizes must be aligned")
+        hint = " as the first frame; frames of several sizes must be aligned"
+        pictures = load_images(images, members, mode="L", hint=hint, upright=False)
     elif marks is None:
-        pictures = load_images(images, members, mode="L", size=(align, align), finish=partial(_cut, size=align), recipe=f"middle {align}")
+        pictures = load_images(
+            images, members, mode="L", size=(align, align), finish=partial(_cut, size=align), recipe=f"middle {align}", upright=False
+        )
     else:
         five = five_points(marks)
         pictures = load_images(
             images, members, mode="L", size=(align, align), finish=partial(_align, points=five, size=align),
-            recipe=f"align {align} {hashlib.sha256(five.tobytes()).hexdigest()}",
+            recipe=f"align {align} {hashlib.sha256(five.tobytes()).hexdigest()}", upright=False,
         )
         marks = np.stack([warp_points(m, similarity_transform(five_points(m), align)) for m in marks])
     truth = _read_facs(folder, chosen) if facs else None

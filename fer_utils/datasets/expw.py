@@ -92,7 +92,7 @@ def load(
     images = load_images(
         source, [face.photograph for face in faces], size=(size, size),
         finish=partial(_cut, faces=faces, path=path, source=source, size=size),
-        recipe=f"box lanczos {size} {hashlib.sha256(boxes.tobytes()).hexdigest()}",
+        recipe=f"box lanczos {size} {hashlib.sha256(boxes.tobytes()).hexdigest()}", upright=False,
     )
     truth = pd.DataFrame(boxes, columns=list(_COLUMNS[2:6]))
     truth["confidence"] = np.array([face.confidence for face in faces], dtype=np.float32)

@@ -43,7 +43,7 @@ def load(
     ----------
     root : path
         The folder, or a zip archive of it: images in ``<class>/``, or in ``<train, val or test>/<class>/``. Other files are
-        left alone.
+        left alone, with a warning where one is a picture whose name does not end like one.
     classes : sequence of str, optional
         Class names, in the order that the labels shall have; images of other emotions are left out. May name classes of your
         own. By default ``labels.BASIC``, and contempt after it where there is such an image, so that labels mean the same as

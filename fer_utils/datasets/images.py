@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import threading
@@ -19,20 +18,15 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import DataError
-from ..files import cache_root, replace_whole, write_rows
+from ..files import cache_root, read_rows, replace_whole, write_rows
+from .decoding import DECODER, open_pixels
 from .source import Source
 
-__all__ = ["PendingImages", "decode_image", "load_images", "resize_square"]
+__all__ = ["PendingImages", "load_images", "resize_square"]
 
-#: An image with more pixels than this is refused.
-MAX_PIXELS = 50_000_000
-
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF")
 _CHUNK = 64
 #: Fewer images than this are decoded so fast that a bar and a cached copy would only be in the way.
 _MANY = 1000
-#: Changes whenever the same file would be decoded to other pixels: a cached copy of older code is then not taken up.
-_DECODER = 1
 
 #: Takes a decoded image and its position; returns what is kept.
 Finish = Callable[[np.ndarray, int], np.ndarray]
@@ -45,9 +39,10 @@ class _Store:
     """
 
     def __init__(
-        self, source: Source, members: Sequence[str], mode: str, size: tuple[int, int] | None, finish: Finish | None, recipe: str, hint: str
+        self, source: Source, members: Sequence[str], mode: str, size: tuple[int, int] | None, finish: Finish | None, recipe: str,
+        hint: str, upright: bool,
     ) -> None:
-        self.source, self.members = source, members
+        self.source, self.members, self._upright = source, members, upright
         self._mode, self._size, self._finish, self._recipe, self._hint = mode, size, finish, recipe, hint
         depth = (3,) if mode == "RGB" else ()
         self._shape = (*size, *depth) if size is not None else None if members else (0, 0, *depth)
@@ -115,8 +110,9 @@ class _Store:
 
     def _decode(self, i: int) -> np.ndarray:
         member = self.members[i]
-        image = decode_image(self.source.read(member, "an image"), self.source.where(member), self._mode)
-        return image if self._finish is None else self._finish(image, i)
+        data, where = self.source.read(member, "an image"), self.source.where(member)
+        with open_pixels(data, where, self._mode, upright=self._upright) as image:
+            return image if self._finish is None else self._finish(image, i)
 
     def _decode_all(self, todo: np.ndarray) -> np.ndarray:
         array = np.empty((len(todo), *self.shape), dtype=np.uint8)
@@ -137,7 +133,7 @@ class _Store:
             pool.shutdown(cancel_futures=True)
         return array
 
-    # A cached copy is one .npy file, written under a temporary name and renamed: one that exists is whole.
+    # A cached copy is one file with a checksum, written under a temporary name and renamed.
 
     def _path(self) -> Path | None:
         root = cache_root()
@@ -145,7 +141,7 @@ class _Store:
         if root is None or not named or len(self.members) < _MANY:
             return None
         files = [(os.fspath(path.resolve()), *_stamp(path)) for path in self.source.files(self.members)]
-        recipe = [_DECODER, PIL.__version__, self._mode, self._size, self._recipe, *self.members]
+        recipe = [DECODER, PIL.__version__, self._mode, self._upright, self._size, self._recipe, *self.members]
         state = json.dumps([files, [str(part) for part in recipe]])
         return root / f"{hashlib.sha256(state.encode(errors='surrogateescape')).hexdigest()[:24]}.npy"
 
@@ -153,10 +149,7 @@ class _Store:
         self._looked = True
         path = self._path()
         if path is not None and path.is_file():
-            try:
-                kept = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError):
-                kept = None
+            kept = read_rows(path)
             if kept is not None and kept.dtype == np.uint8 and kept.shape == (len(self.members), *self.shape):
                 self._add(kept, np.arange(len(self.members)))
             else:
@@ -246,36 +239,6 @@ def _stamp(path: Path) -> tuple[int, ...]:
     return (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
-def decode_image(data: bytes, where: object, mode: str = "RGB") -> np.ndarray:
-    """Decode an image file.
-
-    Parameters
-    ----------
-    data : bytes
-        JPEG, PNG, BMP, GIF or TIFF.
-    where : object
-        The file, for errors.
-    mode : {"RGB", "L"}
-
-    Returns
-    -------
-    uint8 ``[H, W, 3]`` or ``[H, W]``
-
-    Raises
-    ------
-    DataError
-        If it is no such image, is truncated, or has more than ``MAX_PIXELS``.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if image.width * image.height <= MAX_PIXELS:
-                return np.asarray(image if image.mode == mode else image.convert(mode))
-            problem = f"{image.width}x{image.height} pixels"
-    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
-        raise DataError.at(where, f"cannot be decoded ({error})", "a whole JPEG or PNG image") from error
-    raise DataError.at(where, problem, f"at most {MAX_PIXELS} pixels")
-
-
 def resize_square(image: np.ndarray, size: int) -> np.ndarray:
     """Resize an image ``[H, W]`` or ``[H, W, 3]`` to ``size`` pixels a side by Lanczos' filter; one of that size stays as it is."""
     same = image.shape[:2] == (size, size)
@@ -291,6 +254,7 @@ def load_images(
     finish: Finish | None = None,
     recipe: str = "",
     hint: str = "",
+    upright: bool = True,
 ) -> PendingImages:
     """Prepare images of one size, to be read and decoded in threads when they are first asked for.
 
@@ -310,6 +274,8 @@ def load_images(
         only where there is a recipe to name them by.
     hint : str
         Added to the error about sizes.
+    upright : bool
+        Turn pictures as their EXIF orientation says; False where the owners' boxes or landmarks count the pixels as they are stored.
 
     Returns
     -------
@@ -326,4 +292,4 @@ def load_images(
     if absent is not None:
         raise DataError.at(source.where(absent), "not found", "an image")
 
-    return PendingImages(_Store(source, members, mode, size, finish, recipe, hint))
+    return PendingImages(_Store(source, members, mode, size, finish, recipe, hint, upright))

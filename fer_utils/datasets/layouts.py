@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -15,16 +16,17 @@ import numpy as np
 from ..errors import DataError
 from ..labels import ADJECTIVES
 from .base import FaceDataset
+from .decoding import SUFFIXES, name_picture
 from .images import PendingImages, load_images, resize_square
 from .source import Source
 
 __all__ = [
-    "SPLITS", "SUFFIXES", "Face", "Parts", "choose_faces", "describe_folder", "find_folders", "list_images", "make_dataset", "name_copy",
+    "SPLITS", "Face", "Parts", "choose_faces", "describe_folder", "find_folders", "list_images", "make_dataset", "name_copy",
     "open_source", "pick_classes", "read_word", "resize_images", "scan_classes", "scan_names", "scan_parts",
 ]
 
-#: Endings of file names that are pictures; anything else in a folder of faces is left alone.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff")
+# Files of data beside the pictures are often as many as these; they are not looked into.
+_NO_PICTURES = (".txt", ".csv", ".json", ".xml", ".npy", ".pts")
 #: Names of parts, and what we call them.
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
 #: Classes that 6, 7 and 8 leave out.
@@ -134,13 +136,31 @@ def list_images(source: Source, layout: str, suffixes: tuple[str, ...] = SUFFIXE
     ------
     DataError
         If there is none, or one has a name that is not UTF-8.
+
+    Warns
+    -----
+    UserWarning
+        If other files are pictures by their first bytes.
     """
     members = [name for name in source.names if name.lower().endswith(suffixes)]
     for member in members:
         _check_name(source, member)
+    _warn_of_others(source, suffixes)
     if not members:
         raise DataError.at(source.path, "no images", layout)
     return members
+
+
+def _warn_of_others(source: Source, suffixes: tuple[str, ...]) -> None:
+    """Say which pictures are left out because of their names: an iPhone's ``.heic``, or no ending at all."""
+    others = [name for name in source.names if not name.lower().endswith((*suffixes, *_NO_PICTURES))]
+    found = [(name, kind) for name in others if (kind := name_picture(source.read_start(name)))]
+    if found:
+        name, kind = found[0]
+        number = "a picture is" if len(found) == 1 else f"{len(found)} pictures are"
+        where = source.where(name).encode(errors="backslashreplace").decode()
+        text = f"{number} left out, first {where} ({kind}); give each an ending such as .jpg, or save it as JPEG or PNG"
+        warnings.warn(f"{source.path}: {text}", stacklevel=3)
 
 
 def scan_classes(source: Source, known: Sequence[str], layout: str) -> list[Face]:
@@ -390,6 +410,11 @@ class Parts(Source):
             part, _, rest = name.partition("/")
             inside.setdefault(part, []).append(rest)
         return [file for part, rests in inside.items() for file in self._parts[part].files(rests)]
+
+    def read_start(self, name: str) -> bytes:
+        """The first bytes of a file; none of one that cannot be read."""
+        part, _, rest = name.partition("/")
+        return self._parts[part].read_start(rest)
 
     def read(self, name: str, expected: str = "a readable file") -> bytes:
         """Read the bytes of a file. Raises ``DataError``, which says what was ``expected``."""

@@ -27,7 +27,8 @@ from PIL import Image
 from ..errors import DataError
 from ..labels import MMI
 from .base import FaceDataset
-from .layouts import SUFFIXES, list_images, make_dataset, pick_classes, resize_images
+from .decoding import SUFFIXES
+from .layouts import list_images, make_dataset, pick_classes, resize_images
 from .sequences import FRAMES, Frame, choose_frames, list_frames, make_sequence
 from .source import Source, find_root
 

@@ -126,7 +126,7 @@ def load(
     names, labels, members = ([column[i] for i in keep] for column in (names, labels, members))
     images = load_images(
         source, members, size=(ALIGNED_SIZE, ALIGNED_SIZE) if aligned else None,
-        hint="" if aligned else " as the first image; originals of several sizes are no array, load the aligned faces",
+        hint="" if aligned else " as the first image; originals of several sizes are no array, load the aligned faces", upright=False,
     )
     faces, lacks = _Faces(), {}
     if landmarks and Source.find(folder / "Annotation", "manual") is None:

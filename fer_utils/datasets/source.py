@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..errors import DataError
-from ..files import data_root
+from ..files import data_root, read_regular
 
 __all__ = ["Source", "default_root", "find_root", "parse_numbers", "read_text"]
 
-#: An archive member that unpacks to more bytes, or by a larger factor, is refused.
+#: A file with more bytes is refused, in a folder as in an archive; so is an archive member that unpacks by a larger factor.
 MAX_MEMBER_BYTES = 64 * 2**20
 MAX_RATIO = 200
 MAX_TOTAL_BYTES = 64 * 2**30
+#: A loose table with more bytes is refused: the largest, AffectNet's and FER2013's, have a few hundred MiB.
+MAX_TABLE_BYTES = 2**30
+_START = 64
 
 _JUNK = {"Thumbs.db", "desktop.ini", ".DS_Store"}
 
@@ -55,7 +58,7 @@ class Source:
     DataError
         If the archive is broken or unsafe: a member that is absolute, climbs out by ``..``, is a link, comes twice, is
         encrypted, or unpacks to more than ``MAX_MEMBER_BYTES`` or by more than ``MAX_RATIO``; or a folder that holds a link
-        which leaves it.
+        which leaves it. A file of a folder is read only if it is a regular one of at most ``MAX_MEMBER_BYTES``.
     """
 
     def __init__(self, path: Path, stems: Sequence[str] = ()) -> None:
@@ -107,19 +110,31 @@ class Source:
         if name not in self._members:
             raise DataError.at(self.where(name), "not found", expected)
         try:
-            data = self._unpack(self._members[name]) if self._zipped else self._members[name].read_bytes()
+            data = self._unpack(self._members[name]) if self._zipped else read_regular(self._members[name], MAX_MEMBER_BYTES)
         except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
             raise DataError.at(self.where(name), f"cannot be read ({error})", expected) from error
         if not data:
             raise DataError.at(self.where(name), "empty file", expected)
         return data
 
+    def read_start(self, name: str) -> bytes:
+        """The first bytes of a file, enough to tell its kind; none of one that cannot be read."""
+        try:
+            if self._zipped:
+                return self._unpack(self._members[name], _START)
+            if not self._members[name].is_file():
+                return b""
+            with self._members[name].open("rb") as file:
+                return file.read(_START)
+        except (OSError, ValueError, struct.error, zlib.error):
+            return b""
+
     @cached_property
     def _map(self) -> mmap.mmap:
         with self.path.open("rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
-    def _unpack(self, info: zipfile.ZipInfo) -> bytes:
+    def _unpack(self, info: zipfile.ZipInfo, only: int | None = None) -> bytes:
         # zipfile's own reader takes one lock for all threads and many small reads; this takes one slice of the mapped file.
         head = self._map[info.header_offset : info.header_offset + 30]
         if head[:4] != b"PK\x03\x04":
@@ -127,7 +142,9 @@ class Source:
         start = info.header_offset + 30 + sum(struct.unpack("<HH", head[26:30]))
         data = self._map[start : start + info.compress_size]
         if info.compress_type == zipfile.ZIP_DEFLATED:
-            data = zlib.decompressobj(-15).decompress(data, info.file_size + 1)
+            data = zlib.decompressobj(-15).decompress(data, only or info.file_size + 1)
+        if only:
+            return data[:only]
         if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
             raise ValueError("truncated or damaged")
         return data
@@ -140,9 +157,9 @@ class Source:
 def read_text(path: Path, expected: str) -> str:
     """Read a loose file as text. Raises ``DataError``, which says what was ``expected``."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MAX_TABLE_BYTES)
     except OSError as error:
-        problem = "not found" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        problem = "not found" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror or error})"
         raise DataError.at(path, problem, expected) from error
     if not data:
         raise DataError.at(path, "empty file", expected)
@@ -204,6 +221,8 @@ def _add(members: dict[str, Any], name: str, stems: Sequence[str], value: object
 
 def _scan_zip(path: Path, stems: Sequence[str]) -> dict[str, zipfile.ZipInfo]:
     try:
+        if not path.is_file():
+            raise OSError("not a regular file")  # opening a pipe would wait for ever
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
     except (OSError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, struct.error) as error:
@@ -212,6 +231,8 @@ def _scan_zip(path: Path, stems: Sequence[str]) -> dict[str, zipfile.ZipInfo]:
     total = 0
     for info in infos:
         name, where = info.filename, f"{path}!{info.filename}"
+        if not name:
+            raise DataError.at(path, "a member without a name", "a whole zip archive; get the file again")
         if name.startswith(("/", "\\")) or name[1:2] == ":" or (".." in name and ".." in name.replace("\\", "/").split("/")):
             raise DataError.at(where, "unsafe member name", "members below the archive's own folder")
         if stat.S_ISLNK(info.external_attr >> 16):

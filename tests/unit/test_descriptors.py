@@ -17,7 +17,7 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
-from fer_utils.datasets.images import decode_image
+from fer_utils.datasets.base import decode_image
 from fer_utils.descriptors import (
     GaborDescriptor,
     HOGDescriptor,
