@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..errors import DataError
+from ..errors import DataError as DataError  # for those who look for it here
 from .decoding import decode_image as decode_image  # for those who look for it here
 from .images import PendingImages
 
-__all__ = ["DataError", "FaceDataset"]
+__all__ = ["FaceDataset"]
 
 
 class _Images:

