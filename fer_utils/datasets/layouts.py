@@ -95,8 +95,7 @@ def list_images(source: Source, layout: str, suffixes: tuple[str, ...] = SUFFIXE
         try:
             member.encode()
         except UnicodeEncodeError as error:  # such a name can be neither printed nor stored, so that no error could tell of it later
-            where = source.where(member).encode(errors="backslashreplace").decode()
-            raise DataError.at(where, "a name that is not UTF-8", "file names in UTF-8") from error
+            raise DataError.at(source.where(member), "a name that is not UTF-8", "file names in UTF-8") from error
     if not members:
         raise DataError.at(source.path, "no images", layout)
     return members

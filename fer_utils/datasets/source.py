@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import mmap
 import os
@@ -10,6 +11,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -17,14 +19,18 @@ from typing import Any, Self
 from ..errors import DataError
 from ..files import data_root
 
-__all__ = ["Source", "default_root", "find_root", "parse_numbers", "read_text"]
+__all__ = ["Source", "default_root", "find_root", "is_junk", "parse_numbers", "read_text"]
 
 #: An archive member that unpacks to more bytes, or by a larger factor, is refused.
 MAX_MEMBER_BYTES = 64 * 2**20
 MAX_RATIO = 200
 MAX_TOTAL_BYTES = 64 * 2**30
 
-_JUNK = {"Thumbs.db", "desktop.ini", ".DS_Store"}
+# What systems, network drives and programs leave among pictures, in lower case; what begins with a dot is theirs, too.
+_JUNK = {
+    "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "@tmp", "@recycle",
+    "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found",
+}
 
 
 def default_root(root: str | os.PathLike[str] | None, name: str) -> Path:
@@ -133,7 +139,7 @@ class Source:
         return data
 
     def text(self, name: str, expected: str = "a text file") -> str:
-        """Read a file as text. Raises ``DataError`` if it is not UTF-8."""
+        """Read a file as text. Raises ``DataError`` if it is neither UTF-8 nor marked as UTF-16."""
         return _decode_text(self.read(name, expected), self.where(name), expected)
 
 
@@ -150,34 +156,36 @@ def read_text(path: Path, expected: str) -> str:
 
 
 def _decode_text(data: bytes, where: object, expected: str) -> str:
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and len(data) > 2  # "Unicode text" of Windows programs
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError.at(where, f"not a text file ({error.reason})", expected) from error
 
 
-def _junk(name: str) -> bool:
-    *folders, last = name.split("/")
-    return last in _JUNK or last.startswith("._") or "__MACOSX" in folders
+def is_junk(name: str) -> bool:
+    """Tell whether a path is, or lies in, what is no part of a dataset: hidden files and folders, and what programs leave behind."""
+    return any(part.startswith((".", "~$")) or part.lower() in _JUNK for part in name.split("/"))
 
 
 def _scan_folder(path: Path, stems: Sequence[str]) -> dict[str, Path]:
     root = path.resolve()
-    members: dict[str, Path] = {}
+    found: list[tuple[str, Path, object]] = []
 
     def give_up(error: OSError) -> None:
         raise DataError.at(error.filename or path, f"cannot be read ({error.strerror})", "a readable folder") from error
 
     for folder, subfolders, files in os.walk(root, onerror=give_up):
+        subfolders[:] = [name for name in subfolders if not is_junk(name)]
         for name in [*subfolders, *files]:
             full = os.path.join(folder, name)
             if os.path.islink(full):
                 _check_link(Path(full), root, path)
         for name in files:
             inside = os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
-            if not _junk(inside):
-                _add(members, inside, stems, path / inside, path / inside)
-    return members
+            if not is_junk(inside):
+                found.append((inside, path / inside, path / inside))
+    return _enter(found, stems)
 
 
 def _check_link(link: Path, root: Path, path: Path) -> None:
@@ -193,13 +201,17 @@ def _check_link(link: Path, root: Path, path: Path) -> None:
         raise DataError.at(where, "a link that leaves the folder", f"files that lie in {path}")
 
 
-def _add(members: dict[str, Any], name: str, stems: Sequence[str], value: object, where: object) -> None:
-    """Enter a file under its path below a leading folder of one of ``stems``, where there is one."""
-    first, _, rest = name.partition("/")
-    short = rest if rest and first in stems else name
-    if short in members:
-        raise DataError.at(where, "comes twice", "one file of a name")
-    members[short] = value
+def _enter(found: Sequence[tuple[str, Any, object]], stems: Sequence[str]) -> dict[str, Any]:
+    """Files by path, below the folder of one of ``stems`` where there is no other; ``found`` has path, file, place for errors."""
+    folders = {name.partition("/")[0] for name, _, _ in found if "/" in name}
+    top = f"{folders.pop()}/" if len(folders) == 1 and folders <= set(stems) else ""
+    members: dict[str, Any] = {}
+    for name, value, where in found:
+        short = name.removeprefix(top)
+        if short in members:
+            raise DataError.at(where, "comes twice", "one file of a name")
+        members[short] = value
+    return members
 
 
 def _scan_zip(path: Path, stems: Sequence[str]) -> dict[str, zipfile.ZipInfo]:
@@ -208,17 +220,20 @@ def _scan_zip(path: Path, stems: Sequence[str]) -> dict[str, zipfile.ZipInfo]:
             infos = archive.infolist()
     except (OSError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, struct.error) as error:
         raise DataError.at(path, f"cannot be read as a zip archive ({error})", "a whole zip archive; get the file again") from error
-    members: dict[str, zipfile.ZipInfo] = {}
+    found: list[tuple[str, zipfile.ZipInfo, object]] = []
     total = 0
     for info in infos:
-        name, where = info.filename, f"{path}!{info.filename}"
-        if name.startswith(("/", "\\")) or name[1:2] == ":" or (".." in name and ".." in name.replace("\\", "/").split("/")):
+        where = f"{path}!{info.filename}"
+        name = _read_name(info)
+        if not name.strip("/"):
+            raise DataError.at(where, "a member without a name", "a whole zip archive; get the file again")
+        if name.startswith("/") or name[1:2] == ":" or ".." in name.split("/"):
             raise DataError.at(where, "unsafe member name", "members below the archive's own folder")
         if stat.S_ISLNK(info.external_attr >> 16):
             raise DataError.at(where, "member is a link", "plain files")
         if info.flag_bits & 1:
             raise DataError.at(where, "member is encrypted", "an archive without a password; unzip it first")
-        if info.is_dir() or _junk(name):
+        if name.endswith("/") or is_junk(name):
             continue
         total += info.file_size
         ratio = info.file_size / max(info.compress_size, 1)
@@ -226,8 +241,17 @@ def _scan_zip(path: Path, stems: Sequence[str]) -> dict[str, zipfile.ZipInfo]:
             raise DataError.at(where, f"unpacks to {info.file_size} bytes, {ratio:.0f} times its size", "no decompression bomb")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise DataError.at(where, f"packed by method {info.compress_type}", "a stored or deflated member")
-        _add(members, name, stems, info, where)
-    return members
+        found.append((name, info, where))
+    return _enter(found, stems)
+
+
+def _read_name(info: zipfile.ZipInfo) -> str:
+    """The path of a member as it was meant: Windows may part it by backslashes, and a Mac writes UTF-8 without saying so."""
+    name = info.filename
+    if not info.flag_bits & 0x800 and not name.isascii():
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/")
 
 
 def parse_numbers(text: str, where: object, widths: Sequence[int], expected: str) -> list[float]:
