@@ -31,7 +31,7 @@ from ..labels import AFFECTNET
 from .base import FaceDataset
 from .ckplus import five_points
 from .images import MAX_PIXELS, load_images, resize_square
-from .source import Source, default_root, read_text
+from .source import MAX_COORDINATE, Source, default_root, parse_float, parse_int, read_text
 
 __all__ = ["load"]
 
@@ -216,8 +216,8 @@ def _read_npy(source: Source, member: str, count: int, expected: str) -> np.ndar
         raise DataError.at(source.where(member), f"cannot be read as .npy ({error})", expected) from error
     if len(values) != count:
         raise DataError.at(source.where(member), f"{len(values)} numbers", f"{count}: {expected}")
-    if not np.isfinite(values).all():
-        raise DataError.at(source.where(member), "a number that is not finite", expected)
+    if not (np.abs(values) <= MAX_COORDINATE).all():
+        raise DataError.at(source.where(member), "a number that is not finite, or too large", f"{expected}, none beyond {MAX_COORDINATE}")
     return values
 
 
@@ -272,15 +272,15 @@ def _read_row(columns: Sequence[str], part: str, path: Path, line: int, landmark
     if int(code) in _NO_EMOTION:
         return None
     try:
-        x, y, width, height = (int(column) for column in corner)
-        affect = [float(column) for column in (valence, arousal)]
-        marks = np.array(points.split(";"), dtype=np.float64) if landmarks else None
+        x, y, width, height = map(parse_int, corner)
+        affect = [parse_float(valence), parse_float(arousal)]
+        marks = np.array(list(map(parse_float, points.split(";")))) if landmarks else None
     except ValueError as error:
         raise DataError.at(path, f"not a number ({error})", "numbers in all columns but the first", line=line) from error
     if width < 1 or height < 1 or width * height > MAX_PIXELS or max(abs(x), abs(y)) > MAX_PIXELS:
         raise DataError.at(path, f"a face at x {x}, y {y} of {width}x{height} pixels", "a box with an area", line=line)
-    if marks is not None and (marks.size != 2 * _MARKS or not np.isfinite(marks).all()):
-        problem = f"{marks.size} coordinates" if marks.size != 2 * _MARKS else "a coordinate that is not finite"
+    if marks is not None and (marks.size != 2 * _MARKS or not (np.abs(marks) <= MAX_COORDINATE).all()):
+        problem = f"{marks.size} coordinates" if marks.size != 2 * _MARKS else f"a coordinate of {np.abs(marks).max():g}"
         raise DataError.at(path, problem, f"{2 * _MARKS} numbers x;y;x;y, {_MARKS} points", line=line)
     known = (_check_affect(affect[0], path, line), _check_affect(affect[1], path, line))
     return _Face(member, part, AFFECTNET.index(int(code)), known, marks, (x, y, width, height), path, line)

@@ -26,7 +26,7 @@ from ..files import data_root
 from ..labels import BASIC, FER2013, FERPLUS
 from .base import FaceDataset
 from .images import load_images
-from .source import Source, default_root, read_text
+from .source import Source, default_root, parse_int, read_text
 
 __all__ = ["NOT_A_FACE", "UNKNOWN", "load", "load_ferplus"]
 
@@ -217,7 +217,7 @@ def _read_table(path: Path) -> _Rows:
         if len(columns) != len(_HEADER):
             raise DataError.at(path, f"{len(columns)} columns", expected, line=line)
         try:
-            rows.labels.append(FER2013.index(int(columns[emotion])))
+            rows.labels.append(FER2013.index(parse_int(columns[emotion])))
         except ValueError as error:
             raise DataError.at(path, f"emotion {columns[emotion][:20]!r}", "0 to 6", line=line) from error
         if columns[usage] not in _SPLITS:
@@ -267,7 +267,7 @@ def _parse_row(rows: _Rows, i: int) -> list[int]:
     if len(columns) != SIZE * SIZE:
         raise DataError.at(rows.path, f"{len(columns)} pixels", expected, line=rows.lines[i])
     for column in columns:
-        if not (column.isascii() and column.isdigit() and int(column) <= 255):
+        if not (column.isascii() and column.isdigit() and len(column) < 4 and int(column) <= 255):
             raise DataError.at(rows.path, f"pixel {column[:20]!r}", expected, line=rows.lines[i])
     return [int(column) for column in columns]
 

@@ -65,7 +65,8 @@ def open_source(path: Path, layout: str) -> Source:
     """Open a folder, or the zip archive of that name. Raises ``DataError``, which describes the ``layout``, if neither is there."""
     for found in (path, path.with_name(f"{path.name}.zip")) if path.name else (path,):
         if os.path.exists(found):
-            return Source(found, (path.name, path.stem))
+            # an archive of train and test may go by the name of one of them
+            return Source(found, [stem for stem in (path.name, path.stem) if stem.lower() not in SPLITS] or [""])
     raise DataError.at(path, "no such folder, and no .zip of that name", layout)
 
 

@@ -19,12 +19,14 @@ from typing import Any, Self
 from ..errors import DataError
 from ..files import data_root
 
-__all__ = ["Source", "default_root", "find_root", "is_junk", "parse_numbers", "read_text"]
+__all__ = ["Source", "default_root", "find_root", "is_junk", "parse_float", "parse_int", "parse_numbers", "read_text"]
 
 #: An archive member that unpacks to more bytes, or by a larger factor, is refused.
 MAX_MEMBER_BYTES = 64 * 2**20
 MAX_RATIO = 200
 MAX_TOTAL_BYTES = 64 * 2**30
+#: No point lies further out: the largest side that a JPEG can have.
+MAX_COORDINATE = 2**16 - 1
 
 # What systems, network drives and programs leave among pictures, in lower case; what begins with a dot is theirs, too.
 _JUNK = {
@@ -170,7 +172,7 @@ def is_junk(name: str) -> bool:
 
 def _scan_folder(path: Path, stems: Sequence[str]) -> dict[str, Path]:
     root = path.resolve()
-    found: list[tuple[str, Path, object]] = []
+    members: dict[str, Path] = {}
 
     def give_up(error: OSError) -> None:
         raise DataError.at(error.filename or path, f"cannot be read ({error.strerror})", "a readable folder") from error
@@ -184,8 +186,8 @@ def _scan_folder(path: Path, stems: Sequence[str]) -> dict[str, Path]:
         for name in files:
             inside = os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
             if not is_junk(inside):
-                found.append((inside, path / inside, path / inside))
-    return _enter(found, stems)
+                _add(members, inside, stems, path / inside, path / inside)
+    return members
 
 
 def _check_link(link: Path, root: Path, path: Path) -> None:
@@ -201,17 +203,13 @@ def _check_link(link: Path, root: Path, path: Path) -> None:
         raise DataError.at(where, "a link that leaves the folder", f"files that lie in {path}")
 
 
-def _enter(found: Sequence[tuple[str, Any, object]], stems: Sequence[str]) -> dict[str, Any]:
-    """Files by path, below the folder of one of ``stems`` where there is no other; ``found`` has path, file, place for errors."""
-    folders = {name.partition("/")[0] for name, _, _ in found if "/" in name}
-    top = f"{folders.pop()}/" if len(folders) == 1 and folders <= set(stems) else ""
-    members: dict[str, Any] = {}
-    for name, value, where in found:
-        short = name.removeprefix(top)
-        if short in members:
-            raise DataError.at(where, "comes twice", "one file of a name")
-        members[short] = value
-    return members
+def _add(members: dict[str, Any], name: str, stems: Sequence[str], value: object, where: object) -> None:
+    """Enter a file under its path below a leading folder of one of ``stems``, where there is one."""
+    first, _, rest = name.partition("/")
+    short = rest if rest and first in stems else name
+    if short in members:
+        raise DataError.at(where, "comes twice", "one file of a name")
+    members[short] = value
 
 
 def _scan_zip(path: Path, stems: Sequence[str]) -> dict[str, zipfile.ZipInfo]:
@@ -220,7 +218,7 @@ def _scan_zip(path: Path, stems: Sequence[str]) -> dict[str, zipfile.ZipInfo]:
             infos = archive.infolist()
     except (OSError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, struct.error) as error:
         raise DataError.at(path, f"cannot be read as a zip archive ({error})", "a whole zip archive; get the file again") from error
-    found: list[tuple[str, zipfile.ZipInfo, object]] = []
+    members: dict[str, zipfile.ZipInfo] = {}
     total = 0
     for info in infos:
         where = f"{path}!{info.filename}"
@@ -241,8 +239,8 @@ def _scan_zip(path: Path, stems: Sequence[str]) -> dict[str, zipfile.ZipInfo]:
             raise DataError.at(where, f"unpacks to {info.file_size} bytes, {ratio:.0f} times its size", "no decompression bomb")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise DataError.at(where, f"packed by method {info.compress_type}", "a stored or deflated member")
-        found.append((name, info, where))
-    return _enter(found, stems)
+        _add(members, name, stems, info, where)
+    return members
 
 
 def _read_name(info: zipfile.ZipInfo) -> str:
@@ -252,6 +250,22 @@ def _read_name(info: zipfile.ZipInfo) -> str:
         with suppress(UnicodeError):
             name = name.encode("cp437").decode("utf-8")
     return name.replace("\\", "/")
+
+
+def parse_int(text: str) -> int:
+    """A whole number as tables hold it. Raises ``ValueError`` for others, too, that Python takes: ``1_0``, full-width digits."""
+    return int(_plain(text))
+
+
+def parse_float(text: str) -> float:
+    """A number as tables hold it, or ``nan``. Raises ``ValueError`` for what :func:`parse_int` refuses."""
+    return float(_plain(text))
+
+
+def _plain(text: str) -> str:
+    if not text.isascii() or "_" in text:
+        raise ValueError(f"not a number: {text[:40]!r}")
+    return text
 
 
 def parse_numbers(text: str, where: object, widths: Sequence[int], expected: str) -> list[float]:
@@ -271,20 +285,20 @@ def parse_numbers(text: str, where: object, widths: Sequence[int], expected: str
     Returns
     -------
     list of float
-        All numbers of the file, in its order; all finite.
+        All numbers of the file, in its order; all finite and no larger than :data:`MAX_COORDINATE`.
 
     Raises
     ------
     DataError
-        If the number of lines or columns differs, or something is not a finite number; names the line.
+        If the number of lines or columns differs, or something is not such a number; names the line.
     """
     rows = [line.split() for line in text.splitlines()]
     if [len(row) for row in rows] == list(widths):
         try:
-            numbers = [float(column) for row in rows for column in row]
+            numbers = list(map(float, _plain(text).split()))
         except ValueError:
             numbers = [math.nan]
-        if math.isfinite(sum(numbers)):
+        if all(abs(number) <= MAX_COORDINATE for number in numbers):
             return numbers
     numbers = []
     numbered = [(line, columns) for line, columns in enumerate(rows, 1) if columns]
@@ -292,11 +306,12 @@ def parse_numbers(text: str, where: object, widths: Sequence[int], expected: str
         if len(columns) != width:
             raise DataError.at(where, f"{len(columns)} columns", f"{expected} ({width} here)", line=line)
         try:
-            row = list(map(float, columns))
+            row = list(map(parse_float, columns))
         except ValueError as error:
             raise DataError.at(where, f"not a number in {' '.join(columns)!r}", expected, line=line) from error
-        if not math.isfinite(sum(row)):
-            raise DataError.at(where, f"not finite: {' '.join(columns)!r}", expected, line=line)
+        if not all(abs(number) <= MAX_COORDINATE for number in row):
+            problem = "too large" if math.isfinite(sum(row)) else "not finite"
+            raise DataError.at(where, f"{problem}: {' '.join(columns)!r}", f"{expected}, none beyond {MAX_COORDINATE}", line=line)
         numbers += row
     if len(numbered) != len(widths):
         raise DataError.at(where, f"{len(numbered)} lines", f"{expected}, {len(widths)} lines", line=len(rows))
