@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import signal
 import warnings
 import zipfile
@@ -28,10 +26,22 @@ from test_mmi import write_session
 
 from fer_utils.crowd.chunks import open_source
 from fer_utils.datasets import (
-    DataError, FaceDataset, affectnet, celeba, ckplus, expw, facsynth, fer2013, folder, mmi, muxspace, rafdb, tfeid,
+    DataError,
+    FaceDataset,
+    affectnet,
+    celeba,
+    ckplus,
+    expw,
+    facsynth,
+    fer2013,
+    folder,
+    mmi,
+    muxspace,
+    rafdb,
+    tfeid,
 )
+from fer_utils.experiments.ledger import Ledger, ledger_path
 from fer_utils.experiments.published import parse_published
-from fer_utils.experiments.schema import check_ledger, parse_json
 
 INPUTS = 100  # of each parser
 SECONDS = 5.0  # that one input may take
@@ -45,9 +55,9 @@ OTHERS = (
     b"[" * 100_000, b"%PDF-1.7\n", b"GIF89a\xff\xff\xff\xff",
 )
 FIELDS = (
-    b"nan", b"-inf", b"1e999", b"1e300", b"-1", b"21474836", b"9" * 5000, b"1_0", "\uff11\uff12".encode(), b'"', b"'", b",", b";", b"\t", b"\n",
-    b"\r", b"\x00", b"\x1b[2J", "\u202e".encode(), "\u2028".encode(), b"\xe9", b"../", b"/etc/passwd", b"\\", b"%s%n", b"<", b"&a;", b"{", b"]",
-    b"null", b"true", b"x" * 3000,
+    b"nan", b"-inf", b"1e999", b"1e300", b"-1", b"21474836", b"9" * 5000, b"1_0", "\uff11\uff12".encode(), b'"', b"'", b",", b";",
+    b"\t", b"\n", b"\r", b"\x00", b"\x1b[2J", "\u202e".encode(), "\u2028".encode(), b"\xe9", b"../", b"/etc/passwd", b"\\", b"%s%n",
+    b"<", b"&a;", b"{", b"]", b"null", b"true", b"x" * 3000,
 )
 
 
@@ -185,6 +195,13 @@ def read_published(root: Path) -> None:
     assert parse_published(path.read_text(encoding="utf-8", errors="replace"), str(path)).items
 
 
+KEPT = ("dlp-cnn/section-5-c", "book", "facsynth")
+
+
+def write_ledger(root: Path) -> None:
+    put(root, ledger_path(*KEPT, root).relative_to(root).as_posix(), ledger_path(*KEPT, BASE / "data").read_bytes())
+
+
 PARSERS = {
     "pictures": Parser(write_pictures, "*/*", read_faces(folder.load)),
     "pictures in a zip": Parser(write_zip, ".zip", read_faces(folder.load, size=24)),
@@ -207,6 +224,7 @@ PARSERS = {
     "checksums": Parser(write_sums, "SHA256SUMS", read_sums),
     "crowd": Parser(write_crowd, "votes.csv", read_crowd),
     "crowd parquet": Parser(write_crowd_parquet, "votes.parquet", read_crowd),
+    "ledger": Parser(write_ledger, "**/*.json", lambda root: Ledger(*KEPT, root)),
     "published": Parser(write_published, "published.yaml", read_published),
 }
 
