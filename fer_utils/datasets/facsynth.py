@@ -224,7 +224,7 @@ def _read_masks(path: Path, names: np.ndarray) -> np.ndarray:
     expected = f"an .npz of names [N] and masks uint8 [N, 100, 100], codes 0 to {_LAST_REGION}"
     try:
         with np.load(path, allow_pickle=False) as archive:
-            known, masks = archive["names"], archive["masks"]
+            known, masks = np.asarray(archive["names"]), np.asarray(archive["masks"])  # what is no array is given as bytes
     except Exception as error:  # NumPy passes on whatever zip, zlib and its own parser raise
         raise DataError.at(path, f"cannot be read ({error})", expected) from error
     if masks.dtype != np.uint8 or known.ndim != 1 or masks.shape != (len(known), 100, 100):
