@@ -42,7 +42,7 @@ _LISTS = {"train": "training.csv", "val": "validation.csv"}
 _HEADER = (
     "subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression", "valence", "arousal",
 )
-_MEMBER = re.compile(r"(train|val)_set/(?:images/(\d+)\.jpg|annotations/(\d+)_(exp|val|aro|lnd)\.npy)")
+_MEMBER = re.compile(r"(train|val)_set/(?:images/(\d{1,18})\.jpg|annotations/(\d{1,18})_(exp|val|aro|lnd)\.npy)", re.ASCII)
 _LAYOUT = (
     "a folder with train_set and val_set, each with images and annotations, or with training.csv, validation.csv and "
     "Manually_Annotated_Images; AffectNet is not public: ask its owners for access at http://mohammadmahoor.com/affectnet/"

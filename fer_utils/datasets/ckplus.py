@@ -30,7 +30,7 @@ __all__ = ["five_points", "load"]
 
 #: Seven are, with CK+, the six and contempt.
 _LEFT_OUT = {6: ("neutral", "contempt"), 7: ("neutral",), 8: ()}
-_SEQUENCE = re.compile(r"(S\d+)/(\d+)/\1_\2_(\d+)(.*)")
+_SEQUENCE = re.compile(r"(S\d{1,18})/(\d+)/\1_\2_(\d{1,18})(.*)", re.ASCII)
 _EMOTION_FILES = "files like S005/001/S005_001_00000011_emotion.txt"
 _BORDER = 40
 _MARKS = 68

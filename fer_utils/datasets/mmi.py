@@ -34,8 +34,8 @@ from .source import Source, find_root
 __all__ = ["load"]
 
 _VIDEO_FRAME = re.compile(r"(.*\.avi)#(\d+)", re.IGNORECASE | re.DOTALL)
-_NUMBER = re.compile(r"(\d{1,9})\D*$", re.ASCII)
-_SUBJECT = re.compile(r"[Ss]?0*(\d{1,9})", re.ASCII)
+_NUMBER = re.compile(r"(?<![0-9])([0-9]{1,18})\D*$")
+_SUBJECT = re.compile(r"[Ss]?0*(\d{1,18})", re.ASCII)
 _LAYOUT = (
     "a folder with Sessions (a folder or a .zip), and in it folders like 1767 with session.xml, S001-001.xml and S001-001.avi (or its "
     "frames as images); MMI is not public: ask its owners for access at https://mmifacedb.eu"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from fer_utils.datasets import (
     DataError,
     FaceDataset,
     affectnet,
+    baum2i,
     celeba,
     ckplus,
     expw,
@@ -37,6 +38,7 @@ from fer_utils.datasets import (
     folder,
     mmi,
     muxspace,
+    oulu_casia,
     rafdb,
     tfeid,
 )
@@ -256,3 +258,29 @@ def test_damage_ends_in_one_clear_error(name: str, tmp_path: Path) -> None:
         finally:
             path.write_bytes(whole)
     assert refused >= INPUTS // 20, "the damage is too small to test anything"
+
+
+@pytest.mark.parametrize("digits", ["9" * 25, "\uff11\uff12"])
+@pytest.mark.parametrize("dataset", [ckplus, mmi, affectnet, oulu_casia, baum2i])
+def test_numbers_in_names_that_are_too_long_or_in_other_digits(dataset: ModuleType, digits: str, tmp_path: Path) -> None:
+    subject, word = f"S{digits}", "Anger"
+    if dataset is ckplus:
+        write_ckplus(tmp_path)
+        put(tmp_path, f"Emotion/{subject}/001/{subject}_001_00000004_emotion.txt", "1")
+        for frame in range(1, 5):
+            put(tmp_path, f"cohn-kanade-images/{subject}/001/{subject}_001_{frame:08d}.png", image_bytes(0, kind="PNG"))
+    elif dataset is mmi:
+        write_session_tree(tmp_path)
+        put(tmp_path, f"Sessions/7/S001-007_{digits}.png", image_bytes(0, (20, 20), kind="PNG"))
+    elif dataset is affectnet:
+        write_files(tmp_path)
+        put(tmp_path, f"train_set/images/{digits}.jpg", image_bytes(0))
+    elif dataset is oulu_casia:
+        put(tmp_path, f"PreProcess_Img/VL_Acropped/Strong/P{digits}/{word}/000.jpeg", image_bytes(0))
+    else:
+        put(tmp_path, f"{word}/{subject}_1.jpg", image_bytes(0))
+    if dataset is baum2i:  # its names may say nothing of the subject
+        assert dataset.load(tmp_path).identities is None
+        return
+    with pytest.raises(DataError, match=r"unexpected file|in no sequence|without a number"):
+        dataset.load(tmp_path)
