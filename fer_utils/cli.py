@@ -182,7 +182,7 @@ def check(
 
     entry = _find(name)
     try:
-        findings = catalog.check(entry, root)
+        findings = catalog.check(entry, root, say=typer.echo)
     except (ValueError, ImportError) as error:  # a DataError, a root where none is taken, or a package that a loader needs
         raise _fail(str(error)) from None
     table = _table("what", "expected", "found", "")
@@ -213,10 +213,11 @@ def show(
     """Draw a contact sheet of a dataset, one row a class, for your own eyes."""
     entry = _find(name)
     try:
-        rows = _write_sheet(entry.load(root), out, columns)
+        faces = entry.load(root, **entry.lenient)
+        rows = _write_sheet(faces, out, columns)
     except (ValueError, ImportError, OSError) as error:
         raise _fail(str(error)) from None
-    typer.echo(f"{out}: {rows} classes of {entry.title}")
+    typer.echo(f"{out}: {rows} classes of {faces.name}")
     if entry.environment != "rendered":
         typer.echo("These are real people: keep the picture to yourself, do not publish it or commit it.", err=True)
 

@@ -18,11 +18,14 @@ import pytest
 from conftest import image_bytes, pack, put, write_ckplus, write_muxspace, write_rafdb
 from test_affectnet import write_files, write_lists
 from test_celeba import write_celeba
+from test_celeba import write_kaggle as write_celeba_kaggle
+from test_ckplus import write_extended
 from test_expw import write_expw
 from test_fer2013 import write_folders, write_votes
 from test_fer2013 import write_table as write_fer2013
 from test_folder import write_table
 from test_mmi import write_session
+from test_rafdb import write_kaggle as write_rafdb_kaggle
 
 from fer_utils.crowd.chunks import open_source
 from fer_utils.datasets import (
@@ -210,6 +213,8 @@ PARSERS = {
     "table of a folder": Parser(write_table, "labels.csv", read_faces(folder.load, csv="labels.csv")),
     "rafdb": Parser(write_rafdb, "basic/*/**/*.txt", read_faces(rafdb.load)),
     "rafdb zipped": Parser(lambda root: write_rafdb(root, zipped=True), "basic/Annotation/*.zip", read_faces(rafdb.load)),
+    "rafdb of Kaggle": Parser(write_rafdb_kaggle, "*.csv", read_faces(rafdb.load)),
+    "ckextended": Parser(write_extended, "ckextended.csv", read_faces(ckplus.load)),
     "ckplus": Parser(write_ckplus, "[ELF]*/**/*.txt", read_faces(ckplus.load, frames="apex1")),
     "muxspace": Parser(write_muxspace, "data/legend.csv", read_faces(muxspace.load, size=24)),
     "fer2013": Parser(write_fer2013, "fer2013.csv", read_faces(fer2013.load)),
@@ -218,6 +223,7 @@ PARSERS = {
     "affectnet files": Parser(write_files, "*/annotations/*", read_faces(affectnet.load)),
     "affectnet lists": Parser(write_lists, "*.csv", read_faces(affectnet.load)),
     "celeba": Parser(write_celeba, "*.txt", read_faces(celeba.load, size=20)),
+    "celeba of Kaggle": Parser(write_celeba_kaggle, "*.csv", read_faces(celeba.load, size=20)),
     "expw": Parser(write_expw, "label.lst", read_faces(expw.load, size=20)),
     "mmi": Parser(write_session_tree, "Sessions/*/*.xml", read_faces(mmi.load)),
     "tfeid": Parser(write_names, ".zip", read_faces(tfeid.load)),
