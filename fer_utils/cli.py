@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ import typer
 from . import __version__
 from .crowd.tidying import Repeats
 from .datasets.base import FaceDataset
-from .errors import DataError
+from .errors import DataError, printable
 from .experiments.recipe import Profile
 from .facsynth.sets import SETS
 from .files import replace_whole
@@ -24,7 +25,23 @@ if TYPE_CHECKING:
     from .crowd import Step
     from .datasets.catalog import Entry
 
-app = typer.Typer(
+#: Lines of an error.
+_LINES = 10
+
+
+class _App(typer.Typer):
+    """The commands; what none of them has caught, such as a full disk behind the output, ends in one line, too."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().__call__(*args, **options)
+        except (DataError, OSError) as error:
+            if isinstance(error, OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what waits to be written would fail again
+            sys.exit(_fail(str(error)).exit_code)
+
+
+app = _App(
     help="Commands of the executable book on facial expression recognition.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 synth = typer.Typer(help="The rendered faces: render, measure, look.", no_args_is_help=True)
@@ -41,7 +58,8 @@ def votes_to_labels() -> None:
 
 
 def _fail(message: str) -> typer.Exit:
-    typer.echo(f"ferbook: {message}", err=True)
+    # names may hold what a terminal would obey, and a message as many lines as there were runs
+    typer.echo("\n".join(map(printable, f"ferbook: {message}".split("\n")[:_LINES])), err=True)
     return typer.Exit(1)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import glob
 import hashlib
 import io
 import mmap
@@ -11,6 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 import numpy as np
@@ -37,18 +41,51 @@ def replace_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
     Yields
     ------
     Path
-        The temporary name, to write to. After an error the file is removed and the old one stays.
+        The temporary name, to write to: an empty file. After an error it is removed and the old one stays; what a writer of
+        this file left that was killed is removed by the next.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; names the file.
     """
+    _remove_left(path)
     # a name that no other thread or process draws, so that each publishes what it wrote itself
     partial = path.with_name(f"{path.name}.{uuid4().hex[:12]}.part")
     try:
-        yield partial
-        if sync:
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-        partial.replace(path)
+        with _make_locked(partial):
+            yield partial
+            if sync:
+                with partial.open("rb") as file:
+                    os.fsync(file.fileno())
+            partial.replace(path)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # a full disk says neither where nor, through some libraries, why
+        problem = error.strerror or f"cannot be written ({error})"
+        raise OSError(error.errno or errno.EIO, problem, os.fspath(path)) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _make_locked(path: Path) -> BinaryIO:
+    """Make an empty file and lock it, so that nobody takes it for one that was left."""
+    while True:
+        file = path.open("xb")
+        with suppress(OSError):  # not every file system has locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if path.exists():
+            return file
+        file.close()  # it was taken for one between the two
+
+
+def _remove_left(path: Path) -> None:
+    """Remove the temporary files of writers that were killed: those whose lock nobody holds."""
+    for left in path.parent.glob(f"{glob.escape(path.name)}.{'[0-9a-f]' * 12}.part"):
+        with suppress(OSError), left.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
 
 
 def private_folder(name: str) -> Path:
@@ -119,9 +156,14 @@ def data_root() -> Path:
 
     ``$FER_DATA`` where it is set; else the ``data`` folder beside the package (the repository's); else ``data`` in the
     working directory. The folder need not exist.
+
+    Raises
+    ------
+    DataError
+        If ``$FER_DATA`` begins with the home of a user who is not there.
     """
     if os.environ.get("FER_DATA"):
-        return Path(os.environ["FER_DATA"]).expanduser()
+        return _expand("FER_DATA")
     beside = package_data()
     return beside if beside.is_dir() else Path.cwd() / "data"
 
@@ -132,11 +174,27 @@ def package_data() -> Path:
 
 
 def cache_root() -> Path | None:
-    """Find the folder of decoded images: ``$FER_CACHE``, or ``fer-book`` in the user's cache folder; None where it is set to nothing.
+    """Find the folder of decoded images: ``$FER_CACHE``, or ``fer-book`` in the user's cache folder.
 
-    Its files can be deleted at any time.
+    None where ``$FER_CACHE`` is set to nothing, or the user has no home. Its files can be deleted at any time.
+
+    Raises
+    ------
+    DataError
+        If ``$FER_CACHE`` begins with the home of a user who is not there.
     """
     chosen = os.environ.get("FER_CACHE")
     if chosen is not None:
-        return Path(chosen).expanduser() if chosen else None
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fer-book"
+        return _expand("FER_CACHE") if chosen else None
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fer-book"
+    except RuntimeError:
+        return None
+
+
+def _expand(variable: str) -> Path:
+    path = Path(os.environ[variable])
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise DataError.at(f"{variable}={path}", error, "the path of a folder") from error

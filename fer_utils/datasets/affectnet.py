@@ -38,7 +38,7 @@ from .ckplus import five_points
 from .decoding import MAX_PIXELS
 from .images import load_images, resize_square
 from .layouts import describe_folder, find_folders, name_copy, read_word
-from .source import Source, default_root, read_text
+from .source import MAX_COORDINATE, Source, default_root, parse_float, parse_int, read_text
 
 __all__ = ["load"]
 
@@ -56,7 +56,7 @@ _HEADER = (
 )
 _BOX = ("face_x", "face_y", "face_width", "face_height")
 _EXPECTED = f"lines '{','.join(_HEADER)}', parted by commas, or under a header with {_HEADER[0]} and expression"
-_MEMBER = re.compile(r"(train|val)_set/(?:images/(\d+)\.jpg|annotations/(\d+)_(exp|val|aro|lnd)\.npy)")
+_MEMBER = re.compile(r"(train|val)_set/(?:images/(\d{1,18})\.jpg|annotations/(\d{1,18})_(exp|val|aro|lnd)\.npy)", re.ASCII)
 _LAYOUT = (
     "a folder with train_set and val_set, each with images and annotations, or with training.csv, validation.csv and "
     "Manually_Annotated_Images, or with labels.csv beside pictures (fer_utils.datasets.folder reads pictures in class folders); "
@@ -239,8 +239,8 @@ def _read_npy(source: Source, member: str, count: int, expected: str) -> np.ndar
         raise DataError.at(source.where(member), f"cannot be read as .npy ({error})", expected) from error
     if len(values) != count:
         raise DataError.at(source.where(member), f"{len(values)} numbers", f"{count}: {expected}")
-    if not np.isfinite(values).all():
-        raise DataError.at(source.where(member), "a number that is not finite", expected)
+    if not (np.abs(values) <= MAX_COORDINATE).all():
+        raise DataError.at(source.where(member), "a number that is not finite, or too large", f"{expected}, none beyond {MAX_COORDINATE}")
     return values
 
 
@@ -326,16 +326,16 @@ def _read_row(member: str, columns: dict[str, str], part: str, path: Path, line:
     boxed = set(_BOX) <= columns.keys()
     marks = None
     try:
-        x, y, width, height = (int(columns[name]) for name in _BOX) if boxed else (0, 0, 0, 0)
-        affect = [float(columns.get(name, "-2")) for name in ("valence", "arousal")]
+        x, y, width, height = (parse_int(columns[name]) for name in _BOX) if boxed else (0, 0, 0, 0)
+        affect = [parse_float(columns.get(name, "-2")) for name in ("valence", "arousal")]
         if landmarks and boxed and "facial_landmarks" in columns:
-            marks = np.array(columns["facial_landmarks"].split(";"), dtype=np.float64)
+            marks = np.array(list(map(parse_float, columns["facial_landmarks"].split(";"))))
     except ValueError as error:
         raise DataError.at(path, f"not a number ({error})", "numbers in all columns but the first", line=line) from error
     if boxed and (width < 1 or height < 1 or width * height > MAX_PIXELS or max(abs(x), abs(y)) > MAX_PIXELS):
         raise DataError.at(path, f"a face at x {x}, y {y} of {width}x{height} pixels", "a box with an area", line=line)
-    if marks is not None and (marks.size != 2 * _MARKS or not np.isfinite(marks).all()):
-        problem = f"{marks.size} coordinates" if marks.size != 2 * _MARKS else "a coordinate that is not finite"
+    if marks is not None and (marks.size != 2 * _MARKS or not (np.abs(marks) <= MAX_COORDINATE).all()):
+        problem = f"{marks.size} coordinates" if marks.size != 2 * _MARKS else f"a coordinate of {np.abs(marks).max():g}"
         raise DataError.at(path, problem, f"{2 * _MARKS} numbers x;y;x;y, {_MARKS} points", line=line)
     known = (_check_affect(affect[0], path, line), _check_affect(affect[1], path, line))
     return _Face(member, part, AFFECTNET.index(int(code)), known, marks, (x, y, width, height), path, line)

@@ -85,7 +85,7 @@ class FaceDataset:
     Raises
     ------
     ValueError
-        If a field has the wrong type or shape, or another length than ``images``.
+        If a field has the wrong type or shape, or another length than ``images``, or landmarks are not finite.
     """
 
     name: str
@@ -124,6 +124,8 @@ class FaceDataset:
             array = np.asarray(value).astype(dtype, copy=False)
             if array.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, array.shape, strict=True)):
                 raise ValueError(f"{self.name}: {field} must have shape {_shape(shape)} for {n} images, got {_shape(array.shape)}")
+            if field.startswith("landmarks") and not (finite := np.isfinite(array).all(axis=(1, 2))).all():
+                raise ValueError(f"{self.name}: {field} must be finite, got others for {self.names[finite.argmin()]}")
             object.__setattr__(self, field, _locked(array))
         for field in ("attributes", "truth"):
             frame = getattr(self, field)

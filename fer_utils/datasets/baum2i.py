@@ -23,7 +23,7 @@ from .source import default_root
 
 __all__ = ["load"]
 
-_SUBJECT = re.compile(r"[Ss](\d+)_")
+_SUBJECT = re.compile(r"[Ss](\d{1,18})_", re.ASCII)
 _LAYOUT = (
     f"a folder (or a .zip of it) with the folders {', '.join(map(str, BAUM2I.codes))}; BAUM-2i is not public: ask its authors for access, "
     "see Erdem et al. 2015"

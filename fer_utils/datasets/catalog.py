@@ -71,7 +71,10 @@ def is_here(entry: Entry) -> bool:
 
 
 def _holds(folder: Path) -> bool:
-    return os.path.isfile(folder.with_name(f"{folder.name}.zip")) or (os.path.isdir(folder) and any(folder.iterdir()))
+    try:
+        return os.path.isfile(folder.with_name(f"{folder.name}.zip")) or (os.path.isdir(folder) and any(folder.iterdir()))
+    except OSError:  # a folder that nobody may look into holds nothing that can be read
+        return False
 
 
 def check(

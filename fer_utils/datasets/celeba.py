@@ -22,7 +22,7 @@ from ..errors import DataError
 from .base import FaceDataset
 from .images import load_images, resize_square
 from .layouts import describe_folder, find_folders, name_copy
-from .source import Source, find_root, read_text
+from .source import MAX_COORDINATE, Source, find_root, parse_int, read_text
 
 __all__ = ["ATTRIBUTES", "PARTS", "load", "mark_part"]
 
@@ -200,7 +200,7 @@ def _read_list(path: Path, columns: int | Sequence[str], allowed: Sequence[int] 
         first, own, wide = 1, [header.index(name) for name in wanted], len(header)
     elif not isinstance(columns, int):
         count, first = lines[0].strip(), 2
-        if not (count.isascii() and count.isdigit()):
+        if not (count.isascii() and count.isdigit() and len(count) < 10):
             raise DataError.at(path, f"{count[:40]!r}", "the number of images", line=1)
         if len(lines) < 2 or lines[1].split() != list(columns):
             raise DataError.at(path, "other columns", " ".join(columns), line=2)
@@ -215,11 +215,12 @@ def _read_list(path: Path, columns: int | Sequence[str], allowed: Sequence[int] 
         if name in rows:
             raise DataError.at(path, f"{name} is listed twice", "one line an image", line=line)
         try:
-            numbers = [int(value) for value in values]
+            numbers = [parse_int(value) for value in values]
         except ValueError as error:
             raise DataError.at(path, f"not a whole number ({error})", expected, line=line) from error
-        if allowed is None and max(map(abs, numbers)) >= 2**31:
-            raise DataError.at(path, f"value {max(numbers, key=abs)}", f"{expected} below 2^31", line=line)
+        largest = 2**31 - 1 if count is None else MAX_COORDINATE  # numbers of people, or points
+        if allowed is None and max(map(abs, numbers)) > largest:
+            raise DataError.at(path, f"value {max(numbers, key=abs)}", f"{expected}, none beyond {largest}", line=line)
         if allowed is not None and not set(numbers) <= set(allowed):
             raise DataError.at(path, f"value {next(n for n in numbers if n not in allowed)}", expected, line=line)
         rows[name] = numbers

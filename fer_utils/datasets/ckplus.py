@@ -45,10 +45,10 @@ __all__ = ["five_points", "load"]
 
 #: Seven are, with CK+, the six and contempt.
 _LEFT_OUT = {6: ("neutral", "contempt"), 7: ("neutral",), 8: ()}
-_SEQUENCE = re.compile(r"(S\d+)/(\d+)/\1_\2_(\d+)(.*)")
+_SEQUENCE = re.compile(r"(S\d{1,18})/(\d+)/\1_\2_(\d{1,18})(.*)", re.ASCII)
 _IMAGES = ("cohn-kanade-images", "extended-cohn-kanade-images")
 _EMOTIONS = ("Emotion", "Emotion_labels")
-_CUT = re.compile(r"(S\d+)_(\d+)_(\d+)")
+_CUT = re.compile(r"(S\d{1,18})_(\d+)_(\d{1,18})", re.ASCII)
 _TABLE = "ckextended.csv"
 #: Codes of the table; what it calls parts is the uploader's own, with frames of one person in several.
 _EXTENDED = Vocabulary(_TABLE, (*FER2013.classes, "contempt"), tuple(range(8)))

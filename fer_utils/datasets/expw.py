@@ -12,7 +12,6 @@ are no mistake, since not every one has a labelled face.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from ..errors import DataError
 from ..labels import EXPW
 from .base import FaceDataset
 from .images import load_images, resize_square
-from .source import Source, find_root, read_text
+from .source import MAX_COORDINATE, Source, find_root, parse_float, parse_int, read_text
 
 __all__ = ["load"]
 
@@ -136,14 +135,14 @@ def _read_list(path: Path) -> list[_Face]:
             raise DataError.at(path, f"{len(columns)} columns in {text!r}", expected, line=line)
         photograph, number, *numbers, confidence, code = columns
         try:
-            box = [int(column) for column in (number, *numbers)][1:]
-            certainty = float(confidence)
-            if not math.isfinite(certainty):
+            box = [parse_int(column) for column in (number, *numbers)][1:]
+            certainty = parse_float(confidence)
+            if not abs(certainty) <= MAX_COORDINATE:  # nan is none of both
                 raise ValueError(confidence)
         except ValueError as error:
             raise DataError.at(path, f"not a number in {text!r}", expected, line=line) from error
         try:
-            label = EXPW.index(int(code))
+            label = EXPW.index(parse_int(code))
         except ValueError as error:
             raise DataError.at(path, f"label {code!r}", expected, line=line) from error
         top, left, right, bottom = box

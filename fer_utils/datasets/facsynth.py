@@ -19,7 +19,7 @@ from ..errors import DataError
 from ..files import data_root, package_data
 from . import ckplus, rafdb
 from .base import FaceDataset
-from .source import read_text
+from .source import is_junk, read_text
 
 __all__ = ["checksum", "list_folders", "load", "load_annotators", "verify"]
 
@@ -27,6 +27,8 @@ _FOLDERS = {"basic": "raf/basic", "compound": "raf/compound", "lab": "ckplus"}
 _MORE = {"basic": "more/basic", "compound": "more/compound"}
 _SUMS = "SHA256SUMS"
 _verified: set[Path] = set()
+#: The largest code of a mask: an occluder, hair or glasses.
+_LAST_REGION = 6
 
 
 def load(subset: str = "basic", *, split: str | None = None, masks: bool = False, more: bool = False, **options: Any) -> FaceDataset:
@@ -174,7 +176,7 @@ def verify(root: Path, prefix: str = "") -> int:
             listed[top / path] = digest.lower()
     if not listed:
         raise DataError.at(sums, f"no file of {prefix or root}", expected)
-    present = {path for path in (top / prefix).rglob("*") if path.is_file() and not path.name.startswith(".")}
+    present = {path for path in (top / prefix).rglob("*") if path.is_file() and not is_junk(path.relative_to(top).as_posix())}
     stray = present - listed.keys() - {top / _SUMS}
     if stray:
         raise DataError.at(min(stray), f"not in {_SUMS}", "only files with a checksum")
@@ -200,7 +202,7 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     expected = f"a Parquet table with the columns {', '.join(columns)}"
     try:
         table = pd.read_parquet(path)
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:
+    except Exception as error:  # Arrow and pandas raise many kinds on damaged files
         raise DataError.at(path, f"cannot be read ({error})", expected) from error
     if not set(columns) <= set(table.columns):
         raise DataError.at(path, f"columns {', '.join(map(str, table.columns[:8]))}", expected)
@@ -219,12 +221,14 @@ def _positions(known: Any, names: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _read_masks(path: Path, names: np.ndarray) -> np.ndarray:
-    expected = "an .npz of names [N] and masks uint8 [N, 100, 100]"
+    expected = f"an .npz of names [N] and masks uint8 [N, 100, 100], codes 0 to {_LAST_REGION}"
     try:
         with np.load(path, allow_pickle=False) as archive:
-            known, masks = archive["names"], archive["masks"]
+            known, masks = np.asarray(archive["names"]), np.asarray(archive["masks"])  # what is no array is given as bytes
     except Exception as error:  # NumPy passes on whatever zip, zlib and its own parser raise
         raise DataError.at(path, f"cannot be read ({error})", expected) from error
-    if masks.dtype != np.uint8 or masks.shape != (len(known), 100, 100):
+    if masks.dtype != np.uint8 or known.ndim != 1 or masks.shape != (len(known), 100, 100):
         raise DataError.at(path, f"masks {masks.dtype} {masks.shape}", expected)
+    if masks.max(initial=0) > _LAST_REGION:
+        raise DataError.at(path, f"a mask with the code {masks.max()}", expected)
     return masks[_positions(known, names, path)]

@@ -7,8 +7,11 @@ archive.
 from __future__ import annotations
 
 import csv as tables
+import io
 import os
+import posixpath
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import DataError
+from ..errors import DataError, printable
 from ..labels import BASIC, MUXSPACE
 from .base import FaceDataset
 from .layouts import SPLITS, Face, make_dataset, open_source, read_word, resize_images, scan_classes
@@ -27,6 +30,8 @@ __all__ = ["load", "name_people"]
 _COLUMNS = ("image", "label", "split", "subject")
 #: File names of lab sets that say who is shown, as CK+ (``S010_004_00000017.png``) and JAFFE (``KA.AN1.39.tiff``) have them.
 _PERSON = re.compile(r"(S\d{3,})_\d{3}_\d{3,}(?!\d).*|([A-Z]{2})\.[A-Z]{2}\d\.\d+\D.*", re.IGNORECASE | re.DOTALL)
+#: What may part the columns of a table.
+_MARKS = ",;\t|"
 _LAYOUT = "a folder (or a .zip of it) with images in <class>/ or <train, val or test>/<class>/; or a csv file that names each image's label"
 
 
@@ -46,7 +51,8 @@ def load(
     ----------
     root : path
         The folder, or a zip archive of it: images in ``<class>/``, or in ``<train, val or test>/<class>/``. Other files are
-        left alone, with a warning where one is a picture whose name does not end like one.
+        left alone, with a warning where one is a picture whose name does not end like one; so is what is hidden or what programs
+        leave behind, such as ``Thumbs.db`` and ``@eaDir``.
     classes : sequence of str, optional
         Class names, in the order that the labels shall have; images of other emotions are left out. May name classes of your
         own. By default ``labels.BASIC``, and contempt after it where there is such an image, so that labels mean the same as
@@ -55,7 +61,8 @@ def load(
         Only this part.
     csv : str, optional
         A table within ``root``, which then says everything instead of the folders: a header ``image,label`` with, if you like,
-        ``split`` and ``subject``; ``image`` is a path within ``root``. Images without a line are left out.
+        ``split`` and ``subject``; other columns do not matter. ``image`` is a path within ``root``, as Windows or a Mac may spell it,
+        too. Columns are parted by commas, semicolons, tabs or bars; the text is UTF-8 or UTF-16. Images without a line are left out.
     size : int, optional
         Side to which the images are resized, whatever their shape; without it all must be of one size.
     mode : {"RGB", "L"}
@@ -95,7 +102,7 @@ def load(
     subjects = [face.subject for face in faces]
     images = resize_images(source, [face.member for face in faces], size, mode)
     identities = np.unique(subjects, return_inverse=True)[1] if all(subjects) else None
-    return make_dataset(Path(root).resolve().stem, images, faces, wanted, identities=identities, transform=transform)
+    return make_dataset(printable(Path(root).resolve().stem), images, faces, wanted, identities=identities, transform=transform)
 
 
 def name_people(faces: FaceDataset) -> FaceDataset:
@@ -126,37 +133,59 @@ def _read_words(classes: Sequence[str]) -> tuple[str, ...]:
 
 def _read_table(source: Source, csv: str, known: Sequence[str]) -> list[Face]:
     expected = f"lines '{','.join(_COLUMNS[:2])}[,{','.join(_COLUMNS[2:])}]' with a label of {', '.join(known)}"
-    where, lines = source.where(csv), source.text(csv, expected).splitlines() or [""]
-    header = _read_line(lines[0], where, 1, expected)
-    if len(set(header)) != len(header) or not set(_COLUMNS[:2]) <= set(header) <= set(_COLUMNS):
-        raise DataError.at(where, f"header {lines[0]!r}", f"the columns image and label, and maybe {' and '.join(_COLUMNS[2:])}", line=1)
+    where = source.where(csv)
+    header, rows = _split_table(source.text(csv, expected), where, expected)
+    members: dict[str, list[str]] = {}
+    for name in source.names:
+        members.setdefault(_spell(name), []).append(name)
     faces: dict[str, Face] = {}
-    for line, text in enumerate(lines[1:], 2):
-        if not text.strip():
-            continue
-        columns = _read_line(text, where, line, expected)
+    for line, columns in rows:
         if len(columns) != len(header):
             raise DataError.at(where, f"{len(columns)} columns", f"{len(header)} columns, as in the header", line=line)
         row = dict(zip(header, columns, strict=True))
-        member, emotion, split = row["image"], read_word(row["label"]), row.get("split", "")
+        image, emotion, split = row["image"], read_word(row["label"]), row.get("split", "")
         if emotion not in known:
             raise DataError.at(where, f"label {row['label']!r}", expected, line=line)
         if "split" in row and split.lower() not in SPLITS:
             raise DataError.at(where, f"split {split!r}", "train, val or test", line=line)
         if row.get("subject", "-") == "":
             raise DataError.at(where, "no subject", "a subject in every line, because the header has the column", line=line)
-        if member not in source:
-            raise DataError.at(where, f"image {member!r} is not in {source.path}", "paths of images within that folder", line=line)
-        if member in faces:
-            raise DataError.at(where, f"{member} is listed twice", "one line an image", line=line)
-        faces[member] = Face(member, emotion, SPLITS.get(split.lower(), "none"), row.get("subject", ""))
+        found = [image] if image in source else members.get(_spell(image), [])
+        if len(found) != 1:
+            problem = f"image {image!r} is not in {source.path}" if not found else f"image {image!r} may be {' or '.join(found)}"
+            raise DataError.at(where, problem, "paths of images within that folder", line=line)
+        if found[0] in faces:
+            raise DataError.at(where, f"{found[0]} is listed twice", "one line an image", line=line)
+        faces[found[0]] = Face(found[0], emotion, SPLITS.get(split.lower(), "none"), row.get("subject", ""))
     if not faces:
         raise DataError.at(where, "no labels", expected)
     return list(faces.values())
 
 
-def _read_line(text: str, where: str, line: int, expected: str) -> list[str]:
+def _spell(path: str) -> str:
+    """What the spellings of a path have in common that mean one file on Windows or a Mac: slashes, ``./``, letters, accents."""
+    return unicodedata.normalize("NFC", posixpath.normpath(path.replace("\\", "/"))).casefold()
+
+
+def _split_table(text: str, where: str, expected: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header in lower case and, with their lines, the rows that hold anything; the header tells what parts the columns."""
+    first = io.StringIO(text, newline=None).readline().strip()
+    for mark in _MARKS:
+        header = [column.strip(' "').lower() for column in first.split(mark)]
+        if set(_COLUMNS[:2]) <= set(header):
+            break
+    else:
+        raise DataError.at(where, f"header {first!r} without the columns image and label", expected, line=1)
+    if twice := next((column for column in _COLUMNS if header.count(column) > 1), None):
+        raise DataError.at(where, f"header {first!r} with two columns {twice}", expected, line=1)
+    # a row may go over several lines: it is called by its first
+    reader, rows, line = tables.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True), [], 1
     try:
-        return [column.strip() for column in next(tables.reader([text], strict=True))]
-    except (tables.Error, StopIteration) as error:
-        raise DataError.at(where, f"{text!r} cannot be read ({error})", expected, line=line) from error
+        for row in reader:
+            columns = [column.strip() for column in row]
+            if any(columns):
+                rows.append((line, columns))
+            line = reader.line_num + 1
+    except tables.Error as error:
+        raise DataError.at(where, f"cannot be read ({error})", expected, line=line) from error
+    return header, rows[1:]

@@ -18,7 +18,7 @@ from ..labels import ADJECTIVES
 from .base import FaceDataset
 from .decoding import SUFFIXES, name_picture
 from .images import PendingImages, load_images, resize_square
-from .source import Source
+from .source import Source, is_junk
 
 __all__ = [
     "SPLITS", "Face", "Parts", "choose_faces", "describe_folder", "find_folders", "list_images", "make_dataset", "name_copy",
@@ -67,7 +67,8 @@ def open_source(path: Path, layout: str) -> Source:
     """Open a folder, or the zip archive of that name. Raises ``DataError``, which describes the ``layout``, if neither is there."""
     for found in (path, path.with_name(f"{path.name}.zip")) if path.name else (path,):
         if os.path.exists(found):
-            return Source(found, (path.name, path.stem))
+            # an archive of train and test may go by the name of one of them
+            return Source(found, [stem for stem in (path.name, path.stem) if stem.lower() not in SPLITS] or [""])
     raise DataError.at(path, "no such folder, and no .zip of that name", layout)
 
 
@@ -75,15 +76,14 @@ def _check_name(source: Source, member: str) -> None:
     try:
         member.encode()
     except UnicodeEncodeError as error:  # such a name can be neither printed nor stored, so that no error could tell of it later
-        where = source.where(member).encode(errors="backslashreplace").decode()
-        raise DataError.at(where, "a name that is not UTF-8", "file names in UTF-8") from error
+        raise DataError.at(source.where(member), "a name that is not UTF-8", "file names in UTF-8") from error
 
 
 def find_folders(root: Path) -> list[Path]:
     """A folder and those in it, by name, in which a copy may lie one deeper; none if it is no folder."""
     if not root.is_dir():
         return []
-    return [root, *sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))]
+    return [root, *sorted(path for path in root.iterdir() if path.is_dir() and not is_junk(path.name))]
 
 
 def describe_folder(path: Path) -> str:

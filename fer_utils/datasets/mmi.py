@@ -35,8 +35,8 @@ from .source import Source, find_root
 __all__ = ["load"]
 
 _VIDEO_FRAME = re.compile(r"(.*\.avi)#(\d+)", re.IGNORECASE | re.DOTALL)
-_NUMBER = re.compile(r"(\d+)\D*$")
-_SUBJECT = re.compile(r"[Ss]?0*(\d+)")
+_NUMBER = re.compile(r"(?<![0-9])([0-9]{1,18})\D*$")
+_SUBJECT = re.compile(r"[Ss]?0*(\d{1,18})", re.ASCII)
 _LAYOUT = (
     "a folder with Sessions (a folder or a .zip), and in it folders like 1767 with session.xml, S001-001.xml and S001-001.avi (or its "
     "frames as images); MMI is not public: ask its owners for access at https://mmifacedb.eu"
@@ -175,12 +175,12 @@ def _read_session(source: _Sessions, session: str, names: Sequence[str]) -> tupl
     if "emotion" not in found:
         return [], -1
     code, name = found["emotion"]
-    if not code.isdecimal() or int(code) < 1:
+    if not re.fullmatch(r"0*[1-9]\d{0,8}", code, re.ASCII):
         raise DataError.at(source.where(name), f"emotion {code!r}", f"a code from {MMI.codes[0]} to {MMI.codes[-1]}, or one above")
     if int(code) not in MMI.codes:
         return [], -1
     view, name = found.get("view", ("-1", ""))
-    if not re.fullmatch(r"-?\d+", view):
+    if not re.fullmatch(r"-?\d{1,9}", view, re.ASCII):
         raise DataError.at(source.where(name), f"view {view!r}", "a whole number")
     members = _list_frames(source, session, names)
     if len(members) == 1:

@@ -66,6 +66,8 @@ def load(
         counts.setdefault(name, Counter())[emotion] += 1
     names = list(counts)
     source = Source.require(folder, "images", expected=_LAYOUT)
+    if absent := next((name for name in names if name not in source), None):
+        raise DataError.at(source.where(absent), "not found", f"an image, because {folder / 'data' / 'legend.csv'} names it")
 
     images = resize_images(source, names, size, "L")
     people = [re.sub(r"_?\d+\.\w+$", "", name) for name in names]

@@ -30,7 +30,7 @@ __all__ = ["load"]
 
 _LIGHTS = ("VL", "NI")
 _ILLUMINATIONS = ("Strong", "Weak", "Dark")
-_FRAME = re.compile(r"P(\d+)/([^/]+)/(\d+)\.jpe?g", re.IGNORECASE)
+_FRAME = re.compile(r"P(\d{1,18})/([^/]+)/(\d{1,18})\.jpe?g", re.IGNORECASE | re.ASCII)
 _LAYOUT = (
     "a folder with PreProcess_Img/VL_Acropped or OriginalImg/VL, and in it files like Strong/P001/Anger/000.jpeg; Oulu-CASIA is not "
     "public: ask its owners for access, see Zhao et al. 2011"

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..labels import Vocabulary
-from .source import read_text
+from .source import parse_int, read_text
 
 __all__ = ["SIZE", "Rows", "parse_pixels", "read_table"]
 
@@ -66,7 +66,7 @@ def read_table(path: Path, vocabulary: Vocabulary, splits: Mapping[str, str]) ->
         if len(columns) != len(header):
             raise DataError.at(path, f"{len(columns)} columns", expected, line=line)
         try:
-            rows.labels.append(vocabulary.index(int(columns[emotion])))
+            rows.labels.append(vocabulary.index(parse_int(columns[emotion])))
         except ValueError as error:
             span = f"{vocabulary.codes[0]} to {vocabulary.codes[-1]}"
             raise DataError.at(path, f"emotion {columns[emotion][:20]!r}", span, line=line) from error
@@ -118,6 +118,6 @@ def _parse_row(rows: Rows, i: int) -> list[int]:
     if len(columns) != SIZE * SIZE:
         raise DataError.at(rows.path, f"{len(columns)} pixels", expected, line=rows.lines[i])
     for column in columns:
-        if not (column.isascii() and column.isdigit() and int(column) <= 255):
+        if not (column.isascii() and column.isdigit() and len(column) < 4 and int(column) <= 255):
             raise DataError.at(rows.path, f"pixel {column[:20]!r}", expected, line=rows.lines[i])
     return [int(column) for column in columns]

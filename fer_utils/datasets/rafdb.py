@@ -27,7 +27,7 @@ from ..preprocess import TEMPLATE_5
 from .base import FaceDataset
 from .images import load_images
 from .layouts import SPLITS, describe_folder, find_folders, name_copy, read_word, scan_parts
-from .source import Source, default_root, parse_numbers, read_text
+from .source import Source, default_root, parse_float, parse_int, parse_numbers, read_text
 
 __all__ = ["AGES", "GENDERS", "RACES", "load"]
 
@@ -232,7 +232,7 @@ def _read_list(folder: Path, vocabulary: Vocabulary) -> tuple[list[str], list[in
         if name in names:
             raise DataError.at(path, f"{name} is listed twice", "one line an image", line=line)
         try:
-            names[name] = vocabulary.index(int(code))
+            names[name] = vocabulary.index(parse_int(code))
         except ValueError as error:
             raise DataError.at(path, f"label {code!r}", expected, line=line) from error
     if not names:
@@ -263,7 +263,7 @@ def _read_distributions(path: Path, names: Sequence[str]) -> np.ndarray | None:
             continue
         name, *columns = text.split()
         try:
-            row = [float(column) for column in columns]
+            row = [parse_float(column) for column in columns]
         except ValueError as error:
             raise DataError.at(path, f"not a number in {text!r}", expected, line=line) from error
         if len(row) != len(BASIC) or not all(0 <= p <= 1 for p in row) or abs(sum(row) - 1) > 0.02 or name in shares:

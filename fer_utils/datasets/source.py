@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import mmap
 import os
@@ -10,6 +11,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +19,7 @@ from typing import Any, Self
 from ..errors import DataError
 from ..files import data_root, read_regular
 
-__all__ = ["Source", "default_root", "find_root", "parse_numbers", "read_text"]
+__all__ = ["Source", "default_root", "find_root", "is_junk", "parse_float", "parse_int", "parse_numbers", "read_text"]
 
 #: A file with more bytes is refused, in a folder as in an archive; so is an archive member that unpacks by a larger factor.
 MAX_MEMBER_BYTES = 64 * 2**20
@@ -26,8 +28,14 @@ MAX_TOTAL_BYTES = 64 * 2**30
 #: A loose table with more bytes is refused: the largest, AffectNet's and FER2013's, have a few hundred MiB.
 MAX_TABLE_BYTES = 2**30
 _START = 64
+#: No point lies further out: the largest side that a JPEG can have.
+MAX_COORDINATE = 2**16 - 1
 
-_JUNK = {"Thumbs.db", "desktop.ini", ".DS_Store"}
+# What systems, network drives and programs leave among pictures, in lower case; what begins with a dot is theirs, too.
+_JUNK = {
+    "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "@tmp", "@recycle",
+    "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found",
+}
 
 
 def default_root(root: str | os.PathLike[str] | None, name: str) -> Path:
@@ -150,7 +158,7 @@ class Source:
         return data
 
     def text(self, name: str, expected: str = "a text file") -> str:
-        """Read a file as text. Raises ``DataError`` if it is not UTF-8."""
+        """Read a file as text. Raises ``DataError`` if it is neither UTF-8 nor marked as UTF-16."""
         return _decode_text(self.read(name, expected), self.where(name), expected)
 
 
@@ -167,15 +175,16 @@ def read_text(path: Path, expected: str) -> str:
 
 
 def _decode_text(data: bytes, where: object, expected: str) -> str:
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and len(data) > 2  # "Unicode text" of Windows programs
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError.at(where, f"not a text file ({error.reason})", expected) from error
 
 
-def _junk(name: str) -> bool:
-    *folders, last = name.split("/")
-    return last in _JUNK or last.startswith("._") or "__MACOSX" in folders
+def is_junk(name: str) -> bool:
+    """Tell whether a path is, or lies in, what is no part of a dataset: hidden files and folders, and what programs leave behind."""
+    return any(part.startswith((".", "~$")) or part.lower() in _JUNK for part in name.split("/"))
 
 
 def _scan_folder(path: Path, stems: Sequence[str]) -> dict[str, Path]:
@@ -186,13 +195,14 @@ def _scan_folder(path: Path, stems: Sequence[str]) -> dict[str, Path]:
         raise DataError.at(error.filename or path, f"cannot be read ({error.strerror})", "a readable folder") from error
 
     for folder, subfolders, files in os.walk(root, onerror=give_up):
+        subfolders[:] = [name for name in subfolders if not is_junk(name)]
         for name in [*subfolders, *files]:
             full = os.path.join(folder, name)
             if os.path.islink(full):
                 _check_link(Path(full), root, path)
         for name in files:
             inside = os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
-            if not _junk(inside):
+            if not is_junk(inside):
                 _add(members, inside, stems, path / inside, path / inside)
     return members
 
@@ -230,16 +240,17 @@ def _scan_zip(path: Path, stems: Sequence[str]) -> dict[str, zipfile.ZipInfo]:
     members: dict[str, zipfile.ZipInfo] = {}
     total = 0
     for info in infos:
-        name, where = info.filename, f"{path}!{info.filename}"
-        if not name:
-            raise DataError.at(path, "a member without a name", "a whole zip archive; get the file again")
-        if name.startswith(("/", "\\")) or name[1:2] == ":" or (".." in name and ".." in name.replace("\\", "/").split("/")):
+        where = f"{path}!{info.filename}"
+        name = _read_name(info)
+        if not name.strip("/"):
+            raise DataError.at(where, "a member without a name", "a whole zip archive; get the file again")
+        if name.startswith("/") or name[1:2] == ":" or ".." in name.split("/"):
             raise DataError.at(where, "unsafe member name", "members below the archive's own folder")
         if stat.S_ISLNK(info.external_attr >> 16):
             raise DataError.at(where, "member is a link", "plain files")
         if info.flag_bits & 1:
             raise DataError.at(where, "member is encrypted", "an archive without a password; unzip it first")
-        if info.is_dir() or _junk(name):
+        if name.endswith("/") or is_junk(name):
             continue
         total += info.file_size
         ratio = info.file_size / max(info.compress_size, 1)
@@ -249,6 +260,31 @@ def _scan_zip(path: Path, stems: Sequence[str]) -> dict[str, zipfile.ZipInfo]:
             raise DataError.at(where, f"packed by method {info.compress_type}", "a stored or deflated member")
         _add(members, name, stems, info, where)
     return members
+
+
+def _read_name(info: zipfile.ZipInfo) -> str:
+    """The path of a member as it was meant: Windows may part it by backslashes, and a Mac writes UTF-8 without saying so."""
+    name = info.filename
+    if not info.flag_bits & 0x800 and not name.isascii():
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/")
+
+
+def parse_int(text: str) -> int:
+    """A whole number as tables hold it. Raises ``ValueError`` for others, too, that Python takes: ``1_0``, full-width digits."""
+    return int(_plain(text))
+
+
+def parse_float(text: str) -> float:
+    """A number as tables hold it, or ``nan``. Raises ``ValueError`` for what :func:`parse_int` refuses."""
+    return float(_plain(text))
+
+
+def _plain(text: str) -> str:
+    if not text.isascii() or "_" in text:
+        raise ValueError(f"not a number: {text[:40]!r}")
+    return text
 
 
 def parse_numbers(text: str, where: object, widths: Sequence[int], expected: str) -> list[float]:
@@ -268,20 +304,20 @@ def parse_numbers(text: str, where: object, widths: Sequence[int], expected: str
     Returns
     -------
     list of float
-        All numbers of the file, in its order; all finite.
+        All numbers of the file, in its order; all finite and no larger than :data:`MAX_COORDINATE`.
 
     Raises
     ------
     DataError
-        If the number of lines or columns differs, or something is not a finite number; names the line.
+        If the number of lines or columns differs, or something is not such a number; names the line.
     """
     rows = [line.split() for line in text.splitlines()]
     if [len(row) for row in rows] == list(widths):
         try:
-            numbers = [float(column) for row in rows for column in row]
+            numbers = list(map(float, _plain(text).split()))
         except ValueError:
             numbers = [math.nan]
-        if math.isfinite(sum(numbers)):
+        if all(abs(number) <= MAX_COORDINATE for number in numbers):
             return numbers
     numbers = []
     numbered = [(line, columns) for line, columns in enumerate(rows, 1) if columns]
@@ -289,11 +325,12 @@ def parse_numbers(text: str, where: object, widths: Sequence[int], expected: str
         if len(columns) != width:
             raise DataError.at(where, f"{len(columns)} columns", f"{expected} ({width} here)", line=line)
         try:
-            row = list(map(float, columns))
+            row = list(map(parse_float, columns))
         except ValueError as error:
             raise DataError.at(where, f"not a number in {' '.join(columns)!r}", expected, line=line) from error
-        if not math.isfinite(sum(row)):
-            raise DataError.at(where, f"not finite: {' '.join(columns)!r}", expected, line=line)
+        if not all(abs(number) <= MAX_COORDINATE for number in row):
+            problem = "too large" if math.isfinite(sum(row)) else "not finite"
+            raise DataError.at(where, f"{problem}: {' '.join(columns)!r}", f"{expected}, none beyond {MAX_COORDINATE}", line=line)
         numbers += row
     if len(numbered) != len(widths):
         raise DataError.at(where, f"{len(numbered)} lines", f"{expected}, {len(widths)} lines", line=len(rows))

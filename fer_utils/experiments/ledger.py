@@ -231,10 +231,11 @@ def list_ledgers(
     """
     root = (data or default_data()) / "results" / Profile(profile)
     found = []
-    for path in sorted(root.glob(f"{dataset or '*'}/*/*.json")):
-        id = path.relative_to(root / path.parts[-3]).with_suffix("").as_posix()
-        if paper is None or paper in (id, id.split("/")[0]):
-            found.append((id, path.parts[-3]))
+    for path in sorted(root.glob("*/*/*.json")):
+        where = path.parts[-3]
+        id = path.relative_to(root / where).with_suffix("").as_posix()
+        if dataset in (None, where) and (paper is None or paper in (id, id.split("/")[0])):
+            found.append((id, where))
     return found
 
 

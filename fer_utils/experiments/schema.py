@@ -22,8 +22,8 @@ __all__ = ["check_ledger", "check_run", "check_seeds", "checksum_run", "name_con
 
 #: What a single value may be: the words that an error prints, and the test.
 _KINDS = {
-    "text": lambda value: isinstance(value, str),
-    "text or null": lambda value: value is None or isinstance(value, str),
+    "text": lambda value: isinstance(value, str) and value.isprintable(),  # a terminal obeys other characters
+    "text or null": lambda value: value is None or _KINDS["text"](value),
     "a number": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300,
     "a number or null": lambda value: value is None or _KINDS["a number"](value),
     "a number, 0 or more": lambda value: _KINDS["a number"](value) and value >= 0,
@@ -142,6 +142,7 @@ def _match(value: Any, shape: Any, place: str) -> None:
         raise ValueError(f"{place or 'it'} is {_show(value)}, not an object")
     elif ... in shape:
         for name, part in value.items():
+            _match(name, "text", f"{where}a name")
             _match(part, shape[...], f"{where}{name}")
     else:
         for field, inner in shape.items():

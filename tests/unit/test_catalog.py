@@ -6,6 +6,7 @@ import inspect
 import io
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -115,6 +116,21 @@ def test_counts_that_cannot_be(changes: dict, words: str) -> None:
 
 
 # -- what is here ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_nobody_may_look_into_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FER_DATA", str(tmp_path))
+    put(tmp_path, "jaffe/a.txt", "")
+    put(tmp_path, "sfew/a.txt", "")
+    listed = Path.iterdir
+
+    def refuse(path: Path) -> Iterator[Path]:
+        if path.name == "jaffe":
+            raise PermissionError(13, "Permission denied")  # the mode of a folder does not stop root
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert is_here(find("sfew")) and not is_here(find("jaffe"))
 
 
 def test_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,6 +169,8 @@ BOTH: dict[str, tuple[Callable[[Path], object], str]] = {
     "part out of range": (edit(PARTS, f"{SECOND} 0", f"{SECOND} 3"), f"{PARTS}, line 2: value 3; .*0 or 1 or 2"),
     "identity huge": (edit(IDENTITY, f"{SECOND} 12", f"{SECOND} {10**30}"), f"{IDENTITY}, line 2: value 1000"),
     "landmark a fraction": (edit(MARKS, f"{SECOND} 69", f"{SECOND} 69.5"), f"{MARKS}, line 4: not a whole number"),
+    "landmark too large": (edit(MARKS, f"{SECOND} 69", f"{SECOND} 21474836"), f"{MARKS}, line 4: value 21474836"),
+    "landmark with a line below": (edit(MARKS, f"{SECOND} 69", f"{SECOND} 6_9"), f"{MARKS}, line 4: not a whole number"),
     "landmark missing": (edit(MARKS, f"{SECOND} 69", SECOND), f"{MARKS}, line 4: 10 columns"),
     "duplicate id": (edit(ATTRS, SECOND, "000001.jpg"), f"{ATTRS}, line 4: 000001.jpg is listed twice"),
     "lists of other images": (edit(PARTS, SECOND, "000009.jpg"), f"{PARTS}: image 2 is 000009.jpg; expected 000002.jpg, as in .*{ATTRS}"),

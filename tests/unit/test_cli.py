@@ -1,10 +1,13 @@
+import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import tamper, write_muxspace, write_rafdb
+from conftest import put, tamper, write_muxspace, write_rafdb
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -43,6 +46,42 @@ def test_broken_data_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(facsynth, "load", broken)
     result = run("synth", "sheet", "--out", str(tmp_path / "x.png"))
     assert result.exit_code == 1 and result.output == "ferbook: aligned.zip: truncated; expected a whole archive\n"
+
+
+def test_what_a_terminal_would_obey_is_written_out(tmp_path):
+    put(tmp_path, "photos/\x1b[2J\nhappy\u202e/a.png", "no picture")
+    result = run("data", "measure", str(tmp_path / "photos"))
+    assert result.exit_code == 1 and r"\x1b[2J\nhappy\u202e/a.png: class '" in result.output and len(result.output.splitlines()) == 1
+    assert result.output.strip().isprintable()
+
+
+def test_a_message_is_a_few_lines(monkeypatch, tmp_path):
+    def broken(subset):
+        raise ValueError("\n".join(["\x07" * 10_000] * 1000))
+
+    monkeypatch.setattr(facsynth, "load", broken)
+    result = run("synth", "sheet", "--out", str(tmp_path / "x.png"))
+    assert result.exit_code == 1 and result.output.count("\n") <= 10 and len(result.output) < 20_000
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")
+def test_a_full_disk_behind_the_output_is_one_line():
+    command = f"{sys.executable} -m fer_utils.cli --version > /dev/full"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == "ferbook: [Errno 28] No space left on device\n"
+
+
+def test_what_no_command_expects_is_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("FER_DATA", "~nosuch")
+    with pytest.raises(SystemExit, match="1"):
+        app(["data", "list"])
+    error = capsys.readouterr().err
+    assert error.startswith("ferbook: FER_DATA=~nosuch: ") and error.count("\n") == 1
+
+
+def test_a_dataset_is_a_name():
+    result = run("ledger", "--dataset", "/etc")
+    assert result.exit_code == 1 and result.output.startswith("ferbook: no results of any experiment, profile book, on /etc; ")
 
 
 def test_sheet(monkeypatch, tmp_path):

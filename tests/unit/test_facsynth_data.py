@@ -69,6 +69,30 @@ def test_bad_arguments(facsynth_tree: Path, subset: str, options: dict) -> None:
         facsynth.load(subset, **options)
 
 
+MASKS = {
+    "names are one word": ({"names": np.array("a"), "masks": np.zeros((1, 100, 100), np.uint8)}, "masks uint8"),
+    "masks are one number": ({"names": np.array(["a"]), "masks": np.uint8(3)}, "masks uint8"),
+    "other size": ({"names": np.array(["a"]), "masks": np.zeros((1, 50, 50), np.uint8)}, "masks uint8"),
+    "unknown code": ({"names": np.array(["a"]), "masks": np.full((1, 100, 100), 200, np.uint8)}, "a mask with the code 200"),
+    "no masks": ({"names": np.array(["a"])}, "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", MASKS)
+def test_bad_input_masks(facsynth_tree: Path, case: str) -> None:
+    arrays, words = MASKS[case]
+    np.savez(facsynth_tree / "raf/basic/masks.npz", **arrays)
+    write_sums(facsynth_tree)
+    with pytest.raises(DataError, match=rf"masks\.npz: {words}.*expected an \.npz of names"):
+        facsynth.load("basic", masks=True)
+
+
+@pytest.mark.parametrize("name", ["raf/basic/.ipynb_checkpoints/truth.parquet", "raf/@eaDir/x.jpg", "raf/basic/Image/thumbs.db"])
+def test_what_programs_leave_needs_no_checksum(facsynth_tree: Path, name: str) -> None:
+    put(facsynth_tree, name, "x")
+    assert len(facsynth.load("basic")) == 5
+
+
 def test_changed_file(facsynth_tree: Path) -> None:
     tamper(facsynth_tree, "raf/basic/EmoLabel", "list_patition_label.txt", lambda data: data.replace(b" 5", b" 6"))
     with pytest.raises(DataError, match=r"list_patition_label\.txt: its SHA-256 is .*get the file again"):

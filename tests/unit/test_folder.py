@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from conftest import image_bytes, pack, put
 from PIL import Image
 
-from fer_utils.datasets import DataError, folder, layouts
+from fer_utils.datasets import DataError, fer2013, folder, layouts
 from fer_utils.labels import BASIC
 
 #: What can happen to any picture of any dataset; see :func:`damage`.
@@ -218,9 +219,9 @@ def test_bad_input(tree: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 TABLES = {
-    "column missing": ("image,split\na.jpg,train\n", "line 1: header 'image,split'; expected the columns image and label"),
-    "column unknown": ("image,label,age\na.jpg,fear,3\n", "line 1: header"),
-    "column twice": ("image,label,label\na.jpg,fear,fear\n", "line 1: header"),
+    "column missing": ("image,split\na.jpg,train\n", "line 1: header 'image,split' without the columns image and label"),
+    "column twice": ("image,label,Label\na.jpg,fear,fear\n", "line 1: header .* with two columns label"),
+    "columns parted in two ways": ("image;label,split\na.jpg;fear,train\n", "line 1: header"),
     "column too few": (HEADER + "a.jpg,fear,train\n", "line 2: 3 columns; expected 4"),
     "column too many": ("image,label\na.jpg,fear\nc.jpg,fear,x\n", "line 3: 3 columns; expected 2"),
     "unknown label": (HEADER + "a.jpg,cross,train,Eve\n", "line 2: label 'cross'"),
@@ -229,7 +230,8 @@ TABLES = {
     "image absent": (HEADER + "a.jpg,fear,train,Eve\nz.jpg,fear,train,Eve\n", r"line 3: image 'z\.jpg' is not in"),
     "image climbs out": (HEADER + "../a.jpg,fear,train,Eve\n", r"line 2: image '\.\./a\.jpg' is not in"),
     "image twice": (HEADER + "a.jpg,fear,train,Eve\na.jpg,anger,test,Eve\n", r"line 3: a\.jpg is listed twice"),
-    "quote open": (HEADER + '"a.jpg,fear,train,Eve\n', "line 2: .*cannot be read"),
+    "image in two spellings": (HEADER + "c.jpg,fear,train,Eve\n./C.JPG,fear,train,Eve\n", r"line 3: c\.jpg is listed twice"),
+    "quote open": (HEADER + 'c.jpg,fear,train,Eve\n"a.jpg,fear,train,Eve\nsub/b.jpg,fear,train,Eve\n', "line 3: cannot be read"),
     "no lines": (HEADER, "no labels"),
     "blank": ("\n", "line 1: header"),
     "empty": ("", "empty file"),
@@ -243,6 +245,100 @@ def test_bad_input_in_a_table(tmp_path: Path, case: str) -> None:
     root = write_table(tmp_path / "photos", text)
     with pytest.raises(DataError, match=rf"labels\.csv.*{words}"):
         folder.load(root, csv="labels.csv")
+
+
+SPELLINGS = {
+    "semicolons": "image;label\nsub/b.jpg;fear\n",
+    "tabs": "image\tlabel\nsub/b.jpg\tfear\n",
+    "bars and blanks": "image | label\nsub/b.jpg | fear\n",
+    "capitals": "Image,LABEL,Split\nsub/b.jpg,FEAR,Train\n",
+    "quotes and semicolons": '"image";"label";"note"\r\n"sub/b.jpg";"fear";"two\r\nlines; and a mark"\r\n;;\r\n',
+    "old Mac": "image,label\rsub/b.jpg,fear\r",
+    "backslashes": "image,label\nsub\\b.jpg,fear\n",
+    "letters of Windows": "image,label\n.\\SUB\\B.JPG,fear\n",
+    "from here": "image,label\n./sub/../sub//b.jpg,fear\n",
+    "index": ",image,label\n0,sub/b.jpg,fear\n",
+    "named index": "Unnamed: 0,label,image\n0,fear,sub/b.jpg\n",
+    "columns without a name": "image,label,,\nsub/b.jpg,fear,,\n",
+    "more columns": "age,image,valence,label\n30,sub/b.jpg,0.5,fear\n",
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("case", SPELLINGS)
+def test_spellings_of_a_table(tmp_path: Path, case: str, encoding: str) -> None:
+    root = write_table(tmp_path / "photos", SPELLINGS[case])
+    (root / "labels.csv").write_bytes(SPELLINGS[case].encode(encoding))
+    faces = folder.load(root, csv="labels.csv")
+    assert faces.names.tolist() == ["sub/b.jpg"] and faces.class_counts()["fear"] == 1 and set(faces.split) <= {"none", "train"}
+
+
+@pytest.mark.parametrize("forms", [("NFD", "NFC"), ("NFC", "NFD")])
+def test_accents_in_two_forms(tmp_path: Path, forms: tuple[str, str], zipped: bool) -> None:
+    name, listed = (unicodedata.normalize(form, "caf\u00e9.jpg") for form in forms)
+    put(tmp_path, f"photos/{name}", image_bytes(0))
+    put(tmp_path, "photos/labels.csv", f"image,label\n{listed},fear\n")
+    if zipped:
+        pack(tmp_path / "photos")
+    assert folder.load(tmp_path / "photos", csv="labels.csv").names.tolist() == [name]
+
+
+def test_the_exact_spelling_counts_first(tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg", image_bytes(0))
+    put(tmp_path, "A.jpg", image_bytes(1))
+    put(tmp_path, "labels.csv", "image,label\nA.jpg,fear\na.jpg,anger\n")
+    if len(list(tmp_path.iterdir())) < 3:
+        pytest.skip("capital and small letters are one file here")
+    faces = folder.load(tmp_path, csv="labels.csv")
+    assert faces.names.tolist() == ["A.jpg", "a.jpg"]
+    put(tmp_path, "labels.csv", "image,label\nA.JPG,fear\n")
+    with pytest.raises(DataError, match=r"line 2: image 'A\.JPG' may be A\.jpg or a\.jpg"):
+        folder.load(tmp_path, csv="labels.csv")
+
+
+DEBRIS = (
+    ".ipynb_checkpoints/0-checkpoint.jpg", "@eaDir/0.jpg/SYNOPHOTO_THUMB_M.jpg", ".thumbnails/0.png", "thumbs.db", "THUMBS.DB",
+    "Desktop.ini", "._0.jpg", ".0.jpg.part.png", "__MACOSX/0.jpg", "#recycle/0.jpg", "$RECYCLE.BIN/0.jpg",
+)
+
+
+@pytest.mark.parametrize("place", ["", "train/", "train/angry/"])
+def test_what_programs_leave_is_passed_over(tmp_path: Path, place: str, zipped: bool) -> None:
+    for part in ("train", "test"):
+        put(tmp_path, f"photos/{part}/angry/0.png", image_bytes(0, (48, 48), "L", "PNG"))
+    for extra in DEBRIS:
+        put(tmp_path, f"photos/{place}{extra}", image_bytes(1, (48, 48)))
+    if not zipped:
+        (tmp_path / "photos" / place / ".git").symlink_to(tmp_path)  # nobody looks where it leads
+    else:
+        pack(tmp_path / "photos")
+    for load in (folder.load, fer2013.load):
+        assert load(tmp_path / "photos").names.tolist() == ["test/angry/0.png", "train/angry/0.png"]
+
+
+class _Unmarked(zipfile.ZipInfo):
+    """A member whose name is UTF-8 though nothing says so, as a Mac writes it."""
+
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:
+        return self.filename.encode(), self.flag_bits & ~0x800
+
+
+def test_archives_made_on_other_systems(tmp_path: Path) -> None:
+    accent, picture = unicodedata.normalize("NFD", "\u00e9.png"), image_bytes(0, (48, 48), kind="PNG")
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.writestr("photos\\train\\", b"")  # as .NET wrote them
+        for part in ("train", "test"):
+            archive.writestr(f"photos\\{part}\\Angry\\0.png", picture)
+        archive.writestr(_Unmarked(f"photos/train/Angry/{accent}"), picture)
+    faces = folder.load(tmp_path / "photos.zip")
+    assert faces.names.tolist() == ["test/Angry/0.png", "train/Angry/0.png", f"train/Angry/{accent}"] and len(faces.images) == 3
+
+
+def test_an_archive_named_as_one_of_its_parts(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "train.zip", "w") as archive:
+        for part in ("train", "test"):
+            archive.writestr(f"{part}/angry/0.png", image_bytes(0, kind="PNG"))
+    assert folder.load(tmp_path / "train.zip").split.tolist() == ["test", "train"]
 
 
 def test_table_absent_or_binary(tree: Path) -> None:
