@@ -1,7 +1,7 @@
 """Pictures that are there more than once: found by a perceptual hash, and told with what they do to a score.
 
-The hash is the discrete cosine transform of a small grey copy of the picture, without brightness and contrast. It is kept as
-numbers, not as bits: aligned faces are so alike that few bits could not tell them apart.
+The hash is the discrete cosine transform of a small grey copy of the picture, without brightness and contrast. It is
+kept as numbers, not as bits: aligned faces are so alike that few bits could not tell them apart.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ __all__ = ["describe_doubts", "group_duplicates", "shrink_images"]
 
 #: Side of the small copies.
 SIDE = 16
-#: Hashes have length 1, and pictures nearer than this count as nearly equal: a correlation of .98. Copies of a face in other
-#: files, sizes, brightness or compression lie at 0 to .2, mostly below .1; two people, however alike in pose and light, from .27 on.
+#: Hashes have length 1, and pictures nearer than this count as nearly equal: a correlation of .98. Copies of a face in
+#: other files, sizes, brightness or compression lie at 0 to .2, mostly below .1; two people, however alike in pose and
+#: light, from .27 on.
 NEAR = 0.2
 #: Small copies that vary by less, in grey levels, have no hash: it would be of noise.
 _FLAT = 1.0
@@ -31,7 +32,16 @@ _DIRECTIONS, _NEIGHBOURS, _ROWS = 16, 16, 4096
 
 
 def shrink_images(images: np.ndarray) -> np.ndarray:
-    """Make the small grey copies that are compared: uint8 ``[N, 16, 16]`` from uint8 ``[N, H, W]`` or ``[N, H, W, 3]``."""
+    """Make the small grey copies that are compared.
+
+    Parameters
+    ----------
+    images : uint8 ``[N, H, W]`` or ``[N, H, W, 3]``
+
+    Returns
+    -------
+    uint8 ``[N, 16, 16]``
+    """
     small = [Image.fromarray(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX) for image in images]
     return np.stack([np.asarray(image) for image in small])
 
@@ -47,8 +57,8 @@ def group_duplicates(small: np.ndarray) -> np.ndarray:
     Returns
     -------
     int64 ``[N]``
-        The number of the group that a picture belongs to; most are alone in theirs. A chain of pictures, each nearly equal to the
-        next, is one group, as frames of a video may be.
+        The number of the group that a picture belongs to; most are alone in theirs. A chain of pictures, each nearly
+        equal to the next, is one group, as frames of a video may be.
     """
     rows, copy = np.unique(small.reshape(len(small), -1), axis=0, return_inverse=True)
     copy = copy.reshape(-1)
@@ -95,6 +105,11 @@ def describe_doubts(faces: FaceDataset, groups: np.ndarray, sides: np.ndarray | 
         The part or fold of each face; without it nothing is said of sides.
     what : str
         What the sides are.
+
+    Returns
+    -------
+    list of str
+        One or more.
     """
     lines = []
     alike = np.bincount(groups)[groups] > 1
@@ -102,9 +117,9 @@ def describe_doubts(faces: FaceDataset, groups: np.ndarray, sides: np.ndarray | 
         lines.append(f"No duplicates: none of the {len(faces):,} pictures is there twice, equal or nearly equal.")
     else:
         across = np.zeros(len(faces), dtype=bool) if sides is None else _differ(groups, sides)
-        told = f"Duplicates: {alike.sum():,} of {len(faces):,} pictures are the same picture as another, or nearly the same"
+        told = f"Duplicates: {alike.sum():,} of {len(faces):,} pictures are the same picture as another, or nearly so"
         if sides is not None:
-            told += f"; {across.sum():,} of them lie across {what}" if across.any() else f"; none of them lie across {what}"
+            told += f"; {f'{across.sum():,}' if across.any() else 'none'} of them lie across {what}"
         picked = np.flatnonzero(across if across.any() else alike)
         group = np.flatnonzero(groups == groups[picked[0]])
         other = group[sides[group] != sides[group[0]]][0] if sides is not None and across.any() else group[1]
@@ -112,11 +127,12 @@ def describe_doubts(faces: FaceDataset, groups: np.ndarray, sides: np.ndarray | 
         labels = _differ(groups, faces.labels)
         lines.append(told + (f" {labels.sum():,} have a copy with another label." if labels.any() else ""))
         if across.any():
-            lines.append(f"What was also trained on is recognised by heart, so a score across these {what} is too good.")
+            lines.append(f"What was trained on is recognised by heart, so a score across these {what} is too good.")
     if sides is not None and faces.identities is not None:
         shared = np.unique(faces.identities[_differ(faces.identities, sides)])
         if len(shared):
-            lines.append(f"{len(shared):,} of {len(np.unique(faces.identities)):,} people are in more than one of the {what}.")
+            people = len(np.unique(faces.identities))
+            lines.append(f"{len(shared):,} of {people:,} people are in more than one of the {what}.")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""The machine that faces are measured with, HOG and a linear support vector machine: any number of faces in bounded memory."""
+"""The machine that faces are measured with, HOG and a linear support vector machine: many faces in bounded memory."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def predict_splits(
 
     Notes
     -----
-    Where splits have more than ``MOST`` training faces, about so many are drawn with a fixed seed, the rarer classes whole before
-    the frequent ones.
+    Where splits have more than ``MOST`` training faces, about so many are drawn with a fixed seed, the rarer classes
+    whole before the frequent ones.
     """
     pool = np.unique(np.concatenate([split.train for split in splits]))
     limit = MOST * len(pool) // max(len(split.train) for split in splits)
@@ -102,7 +102,7 @@ def predict_splits(
 
 
 def _draw_evenly(names: np.ndarray, limit: int) -> np.ndarray:
-    """So many positions at most, sorted: of each class the first in a drawn order, then the second, until there are enough."""
+    """So many positions at most, sorted: of each class the first in a drawn order, then the second, and so on."""
     if len(names) <= limit:
         return np.arange(len(names))
     drawn = np.random.default_rng(0).permutation(len(names))
@@ -114,7 +114,7 @@ def _draw_evenly(names: np.ndarray, limit: int) -> np.ndarray:
 
 
 def _run_apart(work: Callable[[], T]) -> T:
-    """Work in a thread of its own: LibLinear does not hear Ctrl-C for as long as it computes, but who waits for it does."""
+    """Work in a thread of its own: LibLinear does not hear Ctrl-C while it computes, but who waits for it does."""
     done: list[T] = []
     failed: list[BaseException] = []
 

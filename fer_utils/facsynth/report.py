@@ -245,8 +245,8 @@ def examine_faces(
 ) -> tuple[list[Measurement], list[str]]:
     """Measure faces of your own in the same way, and say what could make the score too good to be true.
 
-    The machine learns from the train part and is tested on the test part (or val), where there are such parts; else it is tested in 5
-    folds, of people where they are known. The network is tested on the same faces.
+    The machine learns from the train part and is tested on the test part (or val), where there are such parts; else it
+    is tested in 5 folds, of people where they are known. The network is tested on the same faces.
 
     Parameters
     ----------
@@ -266,13 +266,13 @@ def examine_faces(
     list of Measurement
         With no goal.
     list of str
-        Plain lines: classes left out, how parts are used, whether people are kept apart, pictures that are there more than once.
+        Plain lines: classes left out, how parts are used, whether people are kept apart, pictures that come twice.
 
     Raises
     ------
     ValueError
-        If there is no face of the seven classes, a class has fewer people (images, where people are not known) than there are folds, or
-        the train part has fewer than two classes.
+        If there is no face of the seven classes, a class has fewer people (images, where people are not known) than
+        there are folds, or the train part has fewer than two classes.
     """
     doubts = _list_left_out(faces)
     faces = faces.subset(np.isin(_names(faces), BASIC))
@@ -348,7 +348,7 @@ def _explain_splits(faces: FaceDataset, splits: list[Split], how: str) -> list[s
             lines.append(f"The train part has no {absent}: the {how} part's cannot be recognised.")
     elif set(counts) != {"none"}:
         found = ", ".join(f"{part} ({count:,})" for part, count in counts.items())
-        lines.append(f"Parts: only {found}, so {how} over all faces; train and test (or val) would have been used as they are.")
+        lines.append(f"Parts: only {found}, so {how} over all faces; train and test (or val) are used as they are.")
     most = max(len(split.train) for split in splits)
     if most > MOST:
         lines.append(f"The machine learns from {MOST:,} of {most:,} training faces, all of the rarer classes first.")
