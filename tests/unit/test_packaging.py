@@ -39,6 +39,7 @@ ORDER = (
     "papers",
     "plotting",
     "facsynth",
+    "reading",
     "cli",
 )
 PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([0-9][A-Za-z0-9.+!]*)$")
