@@ -11,16 +11,16 @@ from ..errors import DataError
 from .methods import METHODS, Calibration, Method, load_calibration
 from .page import ReadPhoto, write_page
 from .photographs import FoundFace, crop_face, find_faces, list_photographs, take_frame
-from .reader import PhotoReader, Reading
+from .reader import FaceReading, PhotoReader
 
 __all__ = [
     "METHODS",
     "Calibration",
+    "FaceReading",
     "FoundFace",
     "Method",
     "PhotoReader",
     "ReadPhoto",
-    "Reading",
     "crop_face",
     "find_faces",
     "list_photographs",

@@ -7,8 +7,8 @@ those trained on photographs, a clone of muxspace. Who is used for what:
   are chosen on the last fifth;
 * the ledger's networks saw all training people, so that their temperatures are chosen on the further test faces;
 * both are tested on the first 3,068 test faces, of people who are in neither;
-* the temperatures of networks trained on muxspace are chosen on half of the people of its test part, and tested on
-  the other half.
+* the temperatures of networks trained on muxspace are chosen on half of the people of its test part, and all methods
+  are tested on the other half, too.
 
 Of people's faces only these counts and means are kept, no picture and no descriptor.
 """
@@ -35,8 +35,21 @@ from ..splits import subject_kfold, validation_split
 from ..training import extract_features, predict_scores
 from ..training.checkpoint import load_checkpoint
 from ..training.features import cache_face_maps
-from .methods import CALIBRATION, CLASSIFIER, METHODS, STAGE, Calibration, Method, apply_layer, average, find_members
-from .reader import NEIGHBOUR_METHOD, embed_rendered, find_nearest
+from .methods import (
+    CALIBRATION,
+    CLASSIFIER,
+    METHODS,
+    STAGE,
+    Calibration,
+    Method,
+    Test,
+    apply_layer,
+    ask_classifier,
+    average,
+    find_members,
+    load_trunk,
+)
+from .reader import embed_rendered, find_nearest
 
 __all__ = ["calibrate", "expected_calibration_error", "find_temperature"]
 
@@ -70,24 +83,16 @@ def find_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=np.log((0.05, 20)), method="bounded").x))
 
 
-def _judge(
-    method: Method, chosen: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
-) -> tuple[Calibration, np.ndarray]:
-    """What was measured of a method, and its certainties of the test faces; both arguments are scores and labels."""
-    temperature = find_temperature(*chosen)
-    scores, labels = test
-    errors = []
-    for t in (1.0, temperature):
-        certainty = average(scores, t)
-        errors.append(expected_calibration_error(certainty.max(1), certainty.argmax(1) == labels))
-    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in find_members(method)}
-    accuracy = float((certainty.argmax(1) == labels).mean())
-    return Calibration(
-        round(temperature, 4), round(errors[1], 4), round(errors[0], 4), round(accuracy, 4), len(labels), files
-    ), certainty
+def _test(scores: np.ndarray, labels: np.ndarray, temperature: float) -> Test:
+    certainty = average(scores, temperature)
+    right = certainty.argmax(1) == labels
+    error = expected_calibration_error(certainty.max(1), right)
+    return Test(len(labels), round(float(right.mean()), 4), round(error, 4))
 
 
 def _ask(method: Method, images: np.ndarray) -> np.ndarray:
+    if not method.trainings:
+        return ask_classifier(load_trunk(), load_file(CLASSIFIER), images)
     return np.stack([predict_scores(load_checkpoint(path)[0], images) for path in find_members(method)])
 
 
@@ -123,7 +128,8 @@ def fit_classifier(faces: FaceDataset, maps: np.ndarray) -> tuple[np.ndarray, np
         "C": f"{_PENALTIES[best]:g}",
     }
     with replace_whole(CLASSIFIER) as partial:
-        partial.write_bytes(save(layers[best], provenance))
+        # one entry: safetensors writes several in another order each time
+        partial.write_bytes(save(layers[best], {"provenance": json.dumps(provenance)}))
     return apply_layer(maps[split.test], layers[best]), faces.labels[split.test]
 
 
@@ -141,48 +147,56 @@ def calibrate(muxspace: Path) -> None:
     first = np.isin(faces.names, facsynth.load("basic", split="test").names)
     test, further = np.flatnonzero(first & (faces.split == "test")), np.flatnonzero(~first & (faces.split == "test"))
     assert not set(faces.identities[test]) & (set(faces.identities[further]) | set(faces.identities[train]))
-    labels, measured, certainties = faces.labels, {}, []
-    maps = cache_face_maps(faces, STAGE).inputs.reshape(len(faces), -1)
-    for method in (method for method in METHODS if method.dataset == "facsynth"):
-        if method.trainings:
-            chosen = _ask(method, faces.images[further]), labels[further]
-            asked = _ask(method, faces.images[test])
-        else:
+    photos = load_role("muxspace", "basic", muxspace)
+    photos = photos.subset(photos.split == "test")
+    half = subject_kfold(photos, 2)[0]
+
+    measured, words = {}, []
+    for method in METHODS:
+        if not method.trainings:
+            maps = cache_face_maps(faces, STAGE).inputs.reshape(len(faces), -1)
             chosen = fit_classifier(faces.subset(train), maps[train])
-            asked = apply_layer(maps[test], load_file(CLASSIFIER))
-        measured[method.key], certainty = _judge(method, chosen, (asked, labels[test]))
-        certainties.append(certainty)
-        print(method.key, measured[method.key], flush=True)
-    words = np.stack([certainty.argmax(1) for certainty in certainties])
-    same = (words == words[0]).all(0)
-    right = words == labels[test]
+            on_renders = apply_layer(maps[test], load_file(CLASSIFIER))
+        else:
+            on_renders = _ask(method, faces.images[test])
+        on_photos = _ask(method, photos.images)
+        if method.dataset == "muxspace":
+            chosen = on_photos[:, half.train], photos.labels[half.train]
+        elif method.trainings:
+            chosen = _ask(method, faces.images[further]), faces.labels[further]
+        parts = {
+            "facsynth": (on_renders, faces.labels[test]),
+            "muxspace": (on_photos[:, half.test], photos.labels[half.test]),
+        }
+        temperature = round(find_temperature(*chosen), 4)
+        measured[method.key] = Calibration(
+            temperature,
+            _test(*parts[method.dataset], 1.0).error,
+            {name: _test(*part, temperature) for name, part in parts.items()},
+            {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in find_members(method)},
+        )
+        if method.dataset == "facsynth":
+            words.append(average(on_renders, temperature).argmax(1))
+        print(method.key, temperature, measured[method.key].tests, flush=True)
+
+    same = (np.stack(words) == words[0]).all(0)
+    right = np.stack(words) == faces.labels[test]
     agreement = {
         "share": round(float(same.mean()), 4),
         "right": round(float(right[0, same].mean()), 4),
         "right otherwise": round(float(right[:, ~same].mean()), 4),
-        "count": len(test),
     }
     network, kept = embed_rendered(faces.subset(train))
     distances = find_nearest(extract_features(network, faces.images[test]), kept, 1)[1][:, 0]
-    quantiles = {str(q): round(float(np.quantile(distances, q / 100)), 4) for q in (50, 90, 99)}
-
-    photos = load_role("muxspace", "basic", muxspace)
-    photos = photos.subset(photos.split == "test")
-    half = subject_kfold(photos, 2)[0]
-    for method in (method for method in METHODS if method.dataset == "muxspace"):
-        asked = _ask(method, photos.images)
-        parts = [(asked[:, part], photos.labels[part]) for part in (half.train, half.test)]
-        measured[method.key], _ = _judge(method, *parts)
-        print(method.key, measured[method.key], flush=True)
     content = {
         "made by": "python -m fer_utils.reading.calibrate",
         "faces": {
             "facsynth": facsynth.checksum(facsynth.list_folders("basic", more=True)),
             "muxspace": f"a copy with {len(photos)} test faces",
         },
-        "methods": {method.key: asdict(measured[method.key]) for method in METHODS},
+        "methods": {key: asdict(value) for key, value in measured.items()},
         "agreement": agreement,
-        "distances": {"of": NEIGHBOUR_METHOD.key, "quantiles": quantiles},
+        "distances": {str(q): round(float(np.quantile(distances, q / 100)), 4) for q in (50, 90, 99)},
     }
     with replace_whole(CALIBRATION) as partial:
         partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 """The networks that read: several trainings of the book's methods, and the face network with a linear classifier.
 
-A method's certainty is the mean of its trainings' softmax, at one temperature (Guo et al. 2017) which ``calibrate`` chose
-on people of whom no training saw a face. A temperature belongs to the very files that it was chosen for, so
+A method's certainty is the mean of its trainings' softmax, at one temperature (Guo et al. 2017) which ``calibrate``
+chose on people of whom no training saw a face. A temperature belongs to the very files that it was chosen for, so
 ``calibration.json`` holds their checksums.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ __all__ = [
     "STAGE",
     "Calibration",
     "Method",
+    "Test",
     "average",
     "find_members",
     "load_calibration",
@@ -40,7 +41,7 @@ __all__ = [
     "load_trunk",
 ]
 
-#: Of the face network: the last whose maps the classifier looks at, as chapter 7's frozen trunk does.
+#: Of the face network: the last whose maps the classifier looks at, as in the experiment transfer/face-network.
 STAGE = "stage_128"
 CLASSIFIER = Path(__file__).with_name("face_network_classifier.safetensors")
 CALIBRATION = Path(__file__).with_name("calibration.json")
@@ -79,6 +80,14 @@ METHODS = (
 )
 
 
+class Test(NamedTuple):
+    """How a method did on test faces: how many they were, share of right words, and expected calibration error."""
+
+    count: int
+    accuracy: float
+    error: float
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What was measured of a method.
@@ -87,23 +96,23 @@ class Calibration:
     ----------
     temperature : float
         What its scores are divided by.
-    error : float
-        Expected calibration error on ``count`` test faces: how far certainty is from the share of right words.
     uncalibrated : float
-        The same at temperature 1.
-    accuracy : float
-        Share of the test faces whose word it says.
-    count : int
+        Expected calibration error on its own kind of test faces at temperature 1.
+    tests : dict
+        ``facsynth`` and ``muxspace`` to :class:`Test`, at that temperature.
     files : dict
         Each file that speaks, with its SHA-256.
     """
 
     temperature: float
-    error: float
     uncalibrated: float
-    accuracy: float
-    count: int
+    tests: dict[str, Test]
     files: dict[str, str]
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Calibration:
+        """Make it from what JSON holds."""
+        return cls(**{**kept, "tests": {name: Test(*values) for name, values in kept["tests"].items()}})
 
 
 def load_calibration() -> dict[str, Any]:
@@ -116,7 +125,7 @@ def load_calibration() -> dict[str, Any]:
     """
     try:
         kept = json.loads(CALIBRATION.read_text(encoding="utf-8"))
-        return {**kept, "methods": {key: Calibration(**value) for key, value in kept["methods"].items()}}
+        return {**kept, "methods": {key: Calibration.from_json(value) for key, value in kept["methods"].items()}}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError.at(
             CALIBRATION, f"cannot be read ({error})", "the calibration that ships with the package"
@@ -181,11 +190,11 @@ def load_readers(
         if method.trainings:
             readers[method] = partial(_ask_ledger, [load_checkpoint(path)[0] for path in members])
         else:
-            readers[method] = partial(_ask_classifier, load_trunk(), load(members[0].read_bytes()))
+            readers[method] = partial(ask_classifier, load_trunk(), load(members[0].read_bytes()))
     if missing:
         say(
-            f"{len(missing)} of {len(METHODS)} methods: the trained networks (data/checkpoints of the book's repository) "
-            "are not here"
+            f"{len(missing)} of {len(METHODS)} methods: the trained networks (data/checkpoints of the book's "
+            "repository) are not here"
         )
     return readers
 
@@ -194,7 +203,8 @@ def _ask_ledger(networks: Sequence[FaceModel], images: np.ndarray) -> np.ndarray
     return np.stack([predict_scores(network, images) for network in networks])
 
 
-def _ask_classifier(trunk: FaceModel, layer: Mapping[str, torch.Tensor], images: np.ndarray) -> np.ndarray:
+def ask_classifier(trunk: FaceModel, layer: Mapping[str, torch.Tensor], images: np.ndarray) -> np.ndarray:
+    """Scores ``[1, N, 7]`` of aligned faces, by the layer on the maps of :func:`load_trunk`."""
     return apply_layer(extract_features(trunk, images, batch_size=32), layer)
 
 

@@ -17,8 +17,9 @@ from ..errors import DataError
 from ..files import replace_whole
 from ..labels import BASIC
 from ..plotting.style import EMOTION_COLOURS
+from .methods import Calibration
 from .photographs import FoundFace
-from .reader import Reading
+from .reader import FaceReading
 
 __all__ = ["ReadPhoto", "write_page"]
 
@@ -38,14 +39,14 @@ class ReadPhoto:
     name : str
     image : uint8 ``[H, W, 3]``
         Empty where it could not be read.
-    faces : list of (FoundFace, Reading)
+    faces : list of (FoundFace, FaceReading)
     problem : str
         Why it could not be read.
     """
 
     name: str
     image: np.ndarray
-    faces: Sequence[tuple[FoundFace, Reading]] = field(default_factory=list)
+    faces: Sequence[tuple[FoundFace, FaceReading]] = field(default_factory=list)
     problem: str = ""
 
 
@@ -85,6 +86,8 @@ def render_page(photos: Sequence[ReadPhoto], calibration: Mapping[str, Any], not
     spoke = {voice.method for photo in photos for _, reading in photo.faces for voice in reading.voices}
     return template.render(
         zip=zip,
+        titles=_DATASETS,
+        reach={dataset: _reach(dataset, calibration["methods"]) for dataset in _DATASETS},
         photos=[_show_photo(photo) for photo in photos],
         count=sum(len(photo.faces) for photo in photos),
         words=BASIC,
@@ -92,11 +95,11 @@ def render_page(photos: Sequence[ReadPhoto], calibration: Mapping[str, Any], not
         notes=notes,
         agreement=calibration["agreement"],
         methods=[
-            {"name": key.split(" on ")[0], "trained": _DATASETS[key.split(" on ")[1]], "measured": measured}
+            dict(zip(("name", "trained"), key.split(" on "), strict=True), measured=measured)
             for key, measured in calibration["methods"].items()
             if not spoke or key in {method.key for method in spoke}
         ],
-        far=calibration["distances"]["quantiles"],
+        far=calibration["distances"],
     )
 
 
@@ -104,6 +107,12 @@ def _format_share(share: float) -> str:
     """Whole percents; no method is ever sure."""
     text = ">99" if share > 0.99 else "<1" if share < 0.01 else f"{100 * share:.0f}"
     return f"{text}\u202f%"
+
+
+def _reach(dataset: str, measured: Mapping[str, Calibration]) -> str:
+    """How many test photographs the methods that were trained on a dataset give the label's word."""
+    shares = [own.tests["muxspace"].accuracy for key, own in measured.items() if key.endswith(f" on {dataset}")]
+    return f"{100 * min(shares):.0f} to {_format_share(max(shares))}"
 
 
 def _show_photo(photo: ReadPhoto) -> dict[str, Any]:
@@ -121,15 +130,12 @@ def _show_photo(photo: ReadPhoto) -> dict[str, Any]:
     return shown
 
 
-def _show_face(face: FoundFace, reading: Reading) -> dict[str, Any]:
+def _show_face(face: FoundFace, reading: FaceReading) -> dict[str, Any]:
     words = list(reading.words.items())
     first = [word for word, count in words if count == words[0][1]]
     groups = [
-        {
-            "title": f"Trained on {title}",
-            "voices": [voice for voice in reading.voices if voice.method.dataset == dataset],
-        }
-        for dataset, title in _DATASETS.items()
+        {"dataset": dataset, "voices": [voice for voice in reading.voices if voice.method.dataset == dataset]}
+        for dataset in _DATASETS
     ]
     return {
         "image": _embed(Image.fromarray(reading.image)),

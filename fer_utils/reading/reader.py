@@ -18,7 +18,7 @@ from ..training.checkpoint import load_checkpoint
 from ..training.features import cache_outputs
 from .methods import METHODS, Method, average, find_members, load_calibration, load_readers
 
-__all__ = ["NEIGHBOUR_METHOD", "Neighbour", "PhotoReader", "Reading", "Voice", "embed_rendered", "find_nearest"]
+__all__ = ["NEIGHBOUR_METHOD", "FaceReading", "Neighbour", "PhotoReader", "Voice", "embed_rendered", "find_nearest"]
 
 #: In whose features neighbours are sought: its loss draws faces of one word together, and it never learned who is who.
 NEIGHBOUR_METHOD = next(method for method in METHODS if method.name == "DLP-CNN" and method.dataset == "facsynth")
@@ -57,7 +57,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class Reading:
+class FaceReading:
     """What is said of one face.
 
     Attributes
@@ -118,7 +118,7 @@ class PhotoReader:
         self.rendered = facsynth.load("basic", split="train")
         self.network, self.features = embed_rendered(self.rendered)
 
-    def read(self, images: np.ndarray) -> list[Reading]:
+    def read(self, images: np.ndarray) -> list[FaceReading]:
         """Read aligned faces uint8 ``[N, 100, 100, 3]``."""
         if not len(images):
             return []
@@ -130,7 +130,7 @@ class PhotoReader:
             for own, values, count in zip(voices, certainty, votes.tolist(), strict=True):
                 own.append(Voice(method, values, count))
         near = self._find_neighbours(images)
-        return [Reading(*parts) for parts in zip(images, voices, near, strict=True)]
+        return [FaceReading(*parts) for parts in zip(images, voices, near, strict=True)]
 
     def _find_neighbours(self, images: np.ndarray) -> list[list[Neighbour]]:
         rendered = self.rendered
@@ -153,7 +153,7 @@ def embed_rendered(faces: FaceDataset) -> tuple[FaceModel, np.ndarray]:
 
 
 def find_nearest(features: np.ndarray, known: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions in ``known`` ``[M, D]`` of what lies nearest to each row, and distances, both ``[N, count]``, nearest first."""
+    """Positions in ``known`` ``[M, D]`` of what lies nearest to each row, and how far: both ``[N, count]``."""
     from sklearn.neighbors import NearestNeighbors
 
     distances, order = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(known).kneighbors(features)

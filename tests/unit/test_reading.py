@@ -76,7 +76,7 @@ def placed(left: float, top: float, side: float) -> FoundFace:
     return FoundFace((TEMPLATE_5 * side / 100 + (left, top)).astype(np.float32), corners, 0.99)
 
 
-# -- finding --------------------------------------------------------------------------------------------------------------
+# -- finding -------------------------------------------------------------------------------------------------
 
 
 def test_several_faces_tiny_and_turned_are_found(renders: np.ndarray) -> None:
@@ -127,7 +127,7 @@ def test_a_large_face_is_averaged_not_sampled() -> None:
     assert crop_face(stripes, face).mean() == pytest.approx(127.5, abs=5)
 
 
-# -- certainty ------------------------------------------------------------------------------------------------------------
+# -- certainty -----------------------------------------------------------------------------------------------
 
 
 def test_calibration_error_by_hand() -> None:
@@ -200,7 +200,7 @@ def test_a_wheel_alone_reads_with_the_face_network(
     assert "The only method says" in text and all(line.replace("'", "&#39;") in text for line in said)
 
 
-# -- the page -------------------------------------------------------------------------------------------------------------
+# -- the page ------------------------------------------------------------------------------------------------
 
 
 class Elements(HTMLParser):
@@ -277,7 +277,7 @@ def test_the_photograph_keeps_no_place_and_no_time(tmp_path: Path) -> None:
     assert b"SECRETCAMERA" not in held and b"Exif" not in held
 
 
-# -- the command ----------------------------------------------------------------------------------------------------------
+# -- the command ---------------------------------------------------------------------------------------------
 
 
 def test_a_picture_without_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
