@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import __version__
+from .crowd.tidying import Repeats
 from .datasets.base import FaceDataset
 from .errors import DataError
 from .experiments.recipe import Profile
@@ -164,7 +165,7 @@ def check(
 
     entry = _find(name)
     try:
-        findings = catalog.check(entry, root)
+        findings = catalog.check(entry, root, say=typer.echo)
     except (ValueError, ImportError) as error:  # a DataError, a root where none is taken, or a package that a loader needs
         raise _fail(str(error)) from None
     table = _table("what", "expected", "found", "")
@@ -195,10 +196,11 @@ def show(
     """Draw a contact sheet of a dataset, one row a class, for your own eyes."""
     entry = _find(name)
     try:
-        rows = _write_sheet(entry.load(root), out, columns)
+        faces = entry.load(root, **entry.lenient)
+        rows = _write_sheet(faces, out, columns)
     except (ValueError, ImportError, OSError) as error:
         raise _fail(str(error)) from None
-    typer.echo(f"{out}: {rows} classes of {entry.title}")
+    typer.echo(f"{out}: {rows} classes of {faces.name}")
     if entry.environment != "rendered":
         typer.echo("These are real people: keep the picture to yourself, do not publish it or commit it.", err=True)
 
@@ -427,7 +429,10 @@ def _list_stale(paper: str | None, profile: Profile, dataset: str | None) -> Non
 
 @crowd.command("fit")
 def fit_crowd(
-    votes: Annotated[Path, typer.Argument(help="A .csv or .parquet table, or a folder of .parquet, with columns task, worker, label.")],
+    votes: Annotated[
+        Path,
+        typer.Argument(help="A csv or Parquet table, or a folder of Parquet: task, worker, label, or task and a column for each worker."),
+    ],
     out: Annotated[
         Path, typer.Option(help="The labels to write (.csv or .parquet; replaced if it is there): task, label, p_<class>, beta (clarity).")
     ],
@@ -436,27 +441,31 @@ def fit_crowd(
         typer.Option(help="The annotators to write (.csv or .parquet; replaced if it is there): worker, alpha (reliability)."),
     ] = None,
     classes: Annotated[str | None, typer.Option(help="All classes, comma-separated, where some may have no vote.")] = None,
+    repeats: Annotated[
+        Repeats, typer.Option(help="Votes of one worker on one task: keep all, the first only, or stop with an error.")
+    ] = Repeats.KEEP,
     scheduler: Annotated[str | None, typer.Option(help="A running Dask scheduler, tcp://host:port.")] = None,
     chunk_rows: Annotated[int, typer.Option(help="Votes that are in memory at a time, about.", min=1)] = 2**20,
 ) -> None:
     """Weigh annotators and label faces (Li & Deng 2019, Algorithm 1). A fit that was killed goes on where it was, from OUT.chunks."""
-    from .crowd import ReliabilityEM
+    from .crowd.fitting import fit_table
 
     for path in filter(None, (out, workers)):
-        if path.suffix not in (".csv", ".parquet") or not path.parent.is_dir() or path.resolve() == votes.resolve() or path.is_dir():
-            raise _fail(f"cannot write {path}; expected a .csv or .parquet file other than the votes, in a folder that is there")
+        among = votes.resolve() in (path.resolve(), *path.resolve().parents)
+        if path.suffix not in (".csv", ".parquet") or not path.parent.is_dir() or among or path.is_dir():
+            expected = "a .csv or .parquet file other than the votes, in a folder that is there and not theirs"
+            raise _fail(f"cannot write {path}; expected {expected}")
     if workers is not None and workers.resolve() == out.resolve():
         raise _fail(f"cannot write {out} twice; expected another file after --workers than after --out")
-    known: list[str] | list[int] | None = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
+    known = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
     if known == []:
         raise _fail(f"--classes names none, got {classes!r}; expected names with commas between them, such as 1,2,3")
-    if known and votes.suffix != ".csv" and all(name.isdecimal() for name in known):
-        known = [int(name) for name in known]
-    model = ReliabilityEM(classes=known)
+    options: dict[str, Any] = {"classes": known, "repeats": repeats, "scheduler": scheduler, "chunk_rows": chunk_rows}
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            model.fit_file(votes, chunk_rows=chunk_rows, scheduler=scheduler, scratch=out.with_name(f"{out.name}.chunks"), on_step=_show)
+            folder = out.with_name(f"{out.name}.chunks")
+            model = fit_table(votes, folder, **options, say=lambda text: typer.echo(f"note: {text}", err=True), on_step=_show)
         _write_table(model.probas_.add_prefix("p_").assign(beta=model.betas_), out, label=model.labels_)
         if workers is not None:
             _write_table(model.alphas_.to_frame(), workers)

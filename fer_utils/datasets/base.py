@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ..errors import DataError
 from .images import PendingImages
 
-__all__ = ["FaceDataset"]
+__all__ = ["DataError", "FaceDataset"]
 
 
 class _Images:

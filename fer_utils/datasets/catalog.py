@@ -6,7 +6,7 @@ The facts are in ``catalog_entries``. Where nothing was published, :func:`check`
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,14 +68,17 @@ def find(key: str) -> Entry:
 def is_here(entry: Entry) -> bool:
     """Whether the folders (or archives) that the loader reads by default are there and hold something; not whether they are whole."""
     roots = [data_root()] + ([package_data()] if entry.environment == "rendered" else [])
-    return any(all(_holds(root / folder) for folder in (entry.folder, *entry.beside)) for root in roots)
+    places = [(entry.folder, *entry.beside), *((folder,) for folder in entry.instead)]
+    return any(all(_holds(root / folder) for folder in place) for root in roots for place in places)
 
 
 def _holds(folder: Path) -> bool:
     return os.path.isfile(folder.with_name(f"{folder.name}.zip")) or (os.path.isdir(folder) and any(folder.iterdir()))
 
 
-def check(entry: Entry, root: str | os.PathLike[str] | None = None, **options: Any) -> list[Finding]:
+def check(
+    entry: Entry, root: str | os.PathLike[str] | None = None, *, say: Callable[[str], None] | None = None, **options: Any
+) -> list[Finding]:
     """Read a copy, decode every image, and count.
 
     Nothing is taken from the cache of decoded images, nor kept in memory.
@@ -85,6 +88,8 @@ def check(entry: Entry, root: str | os.PathLike[str] | None = None, **options: A
     entry : Entry
     root : path, optional
         As the loader takes it.
+    say : callable, optional
+        Is told as what the copy was read.
     **options
         For the loader, such as ``aligned=False`` for the frames of SFEW 2.0.
 
@@ -100,8 +105,10 @@ def check(entry: Entry, root: str | os.PathLike[str] | None = None, **options: A
     ValueError, ImportError
         As :meth:`Entry.load`.
     """
-    faces = entry.load(root, **options)
+    faces = entry.load(root, **{**entry.lenient, **options})
     _decode(faces)
+    if say is not None:
+        say(f"read as {faces.name}")
     compared = [_compare(faces, published) for published in entry.published] or [_compare(faces, None)]
     return min(compared, key=_distance)
 

@@ -54,7 +54,7 @@ ENTRIES = (
                 {"train": _count(RAFDB, 1290, 281, 717, 4772, 1982, 705, 2524), "test": _RAFDB_TEST},
             ),
         ),
-        parts=("train", "test"),
+        parts=("train", "test"), instead=tuple(f"rafdb/{name}" for name in ("raf-basic", "EmoLabel", "DATASET", "train")),
         vocabulary=RAFDB,
     ),
     Entry(
@@ -84,6 +84,7 @@ ENTRIES = (
         "ferplus", "FER+", "ferplus", "web", "the repository's licence for the votes, the contest's rules for the pictures",
         "git clone https://github.com/microsoft/FERPlus, beside FER2013", ("none of the five; for label distributions",),
         "fer2013", "load_ferplus", parts=("train", "val", "test"), beside=("fer2013",),
+        instead=("ferplus/FER2013Train", "fer2013/FER2013Train"),
         note="how many images stay depends on how the votes are counted, and no paper of the book prints it",
         vocabulary=FERPLUS,
     ),
@@ -104,7 +105,7 @@ ENTRIES = (
     Entry(
         "ckplus", "CK+", "ckplus", "lab", "research only", f"{_ASK} (Lucey et al. 2010)",
         ("dlp-cnn: Fig. 6, Tables V, IX", "dam-cnn: Tables 2, 4 to 6, 11", "ws-lgan: Tables 2, 3, 8 to 10"), "ckplus",
-        options={"frames": "apex1"},
+        options={"frames": "apex1"}, lenient={"need_landmarks": False},
         published=(
             Published("labelled sequences, one frame of each", "the ReadMe of the distribution", 327, classes={UNDIVIDED: _CKPLUS}),
         ),

@@ -2,8 +2,8 @@
 
 The files are those of ``torchvision.datasets.CelebA``: ``img_align_celeba`` (or its zip archive), ``list_attr_celeba.txt`` and
 ``list_eval_partition.txt``; ``identity_CelebA.txt`` and ``list_landmarks_align_celeba.txt`` are read where they are there. They may
-lie in one folder, as torchvision has them, or in ``Img``, ``Anno`` and ``Eval``, as the owners do. CelebA is free for research:
-http://mmlab.ie.cuhk.edu.hk/projects/CelebA.html.
+lie in one folder, as torchvision has them, or in ``Img``, ``Anno`` and ``Eval``, as the owners do. Kaggle's copy has the tables as
+``.csv``, each with a header, and no ``identity_CelebA``. CelebA is free for research: http://mmlab.ie.cuhk.edu.hk/projects/CelebA.html.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from PIL import Image
 from ..errors import DataError
 from .base import FaceDataset
 from .images import load_images, resize_square
+from .layouts import describe_folder, find_folders, name_copy
 from .source import Source, find_root, read_text
 
 __all__ = ["ATTRIBUTES", "PARTS", "load", "mark_part"]
@@ -45,9 +46,10 @@ PARTS = {
 #: First row of the square in the middle.
 _TOP = (HEIGHT - WIDTH) // 2
 _SPLITS = ("train", "val", "test")
+_ATTRIBUTES = "list_attr_celeba.txt"
 _POINTS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
 _LAYOUT = (
-    "a folder with img_align_celeba (or .zip), list_attr_celeba.txt and list_eval_partition.txt; "
+    "a folder with img_align_celeba (or .zip), list_attr_celeba.txt and list_eval_partition.txt (or both as .csv); "
     "get CelebA at http://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 )
 
@@ -93,10 +95,12 @@ def load(
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
     folder = find_root(root, "celeba", _LAYOUT)
-    if os.path.isdir(folder / "celeba"):
-        folder /= "celeba"
+    places = (folder, folder / "celeba", *find_folders(folder))
+    folder = next((place for place in places if os.path.exists(_find_file(place, "Anno", _ATTRIBUTES))), folder)
+    attributes = _find_file(folder, "Anno", _ATTRIBUTES)
+    if not os.path.exists(attributes):
+        raise DataError.at(attributes, f"not found: {describe_folder(folder)}", _LAYOUT)
 
-    attributes = _find_file(folder, "Anno", "list_attr_celeba.txt")
     names, values = _read_list(attributes, ATTRIBUTES, (-1, 1))
     parts = _read_others(_find_file(folder, "Eval", "list_eval_partition.txt"), 1, names, attributes, (0, 1, 2))
     people = _find_file(folder, "Anno", "identity_CelebA.txt")
@@ -125,8 +129,10 @@ def load(
         finish = partial(_cut_middle, source=source, members=members, size=size)
         images = load_images(source, members, size=(size, size), finish=finish, recipe=f"middle lanczos {size}")
         points = None if points is None else (points - np.array([0, _TOP]) + 0.5) * (size / WIDTH) - 0.5
+    lacks = {} if identities is not None else {people.name: "people"}
     return FaceDataset(
-        name="CelebA", images=images, labels=np.zeros(len(keep), dtype=np.int64), classes=("face",), names=np.array(members, dtype=np.str_),
+        name=name_copy("CelebA", "Kaggle's copy: tables as .csv" if attributes.suffix == ".csv" else "", lacks), images=images,
+        labels=np.zeros(len(keep), dtype=np.int64), classes=("face",), names=np.array(members, dtype=np.str_),
         split=np.array(_SPLITS)[parts[keep, 0]], identities=None if identities is None else identities[keep],
         landmarks=None if points is None else points[keep], attributes=pd.DataFrame(values[keep] > 0, columns=list(ATTRIBUTES)),
         transform=transform,
@@ -166,17 +172,33 @@ def mark_part(faces: FaceDataset, part: str) -> np.ndarray:
 
 
 def _find_file(folder: Path, subfolder: str, name: str) -> Path:
-    return next((path for path in (folder / name, folder / subfolder / name) if os.path.exists(path)), folder / name)
+    """A table in a folder or its subfolder, as the owners write it or as .csv; where it should be, if it is not there."""
+    found = [place / file for file in (name, f"{Path(name).stem}.csv") for place in (folder, folder / subfolder)]
+    return next((path for path in found if os.path.exists(path)), found[0])
 
 
 def _read_list(path: Path, columns: int | Sequence[str], allowed: Sequence[int] | None = None) -> tuple[list[str], np.ndarray]:
-    """Image names and whole numbers ``[N, columns]``; named columns stand below a line with the number of images."""
+    """Image names and whole numbers ``[N, columns]``.
+
+    Of the owners' files, named columns stand below a line with the number of images; with commas, all stand below a header.
+    """
     width = columns if isinstance(columns, int) else len(columns)
+    text = read_text(path, "a table of images")
+    lines = text.splitlines() or [""]
+    commas = "," in lines[0]
+    if commas and allowed == (-1, 1) and "-1" not in text:
+        allowed = (0, 1)  # some copies write attributes so
     span = "" if allowed is None else f", each {' or '.join(map(str, allowed))}"
     expected = f"lines '<image name>' and {width} whole numbers{span}"
-    lines = read_text(path, expected).splitlines() or [""]
-    count, first = None, 0
-    if not isinstance(columns, int):
+    count, first, own, wide = None, 0, list(range(width + 1)), width + 1
+    if commas:
+        header = [column.strip(' "') for column in lines[0].split(",")]
+        wanted = ["image_id", *(("partition",) if columns == 1 and "partition" in header else header[-1:] if columns == 1 else columns)]
+        if not set(wanted) <= set(header) or len(set(header)) != len(header):
+            missing = next((name for name in wanted if name not in header), "each column once")
+            raise DataError.at(path, f"header {lines[0][:80]!r}", f"image_id and {width} columns, with {missing}", line=1)
+        first, own, wide = 1, [header.index(name) for name in wanted], len(header)
+    elif not isinstance(columns, int):
         count, first = lines[0].strip(), 2
         if not (count.isascii() and count.isdigit()):
             raise DataError.at(path, f"{count[:40]!r}", "the number of images", line=1)
@@ -186,9 +208,10 @@ def _read_list(path: Path, columns: int | Sequence[str], allowed: Sequence[int] 
     for line, text in enumerate(lines[first:], first + 1):
         if not text.strip():
             continue
-        name, *values = text.split()
-        if len(values) != width:
-            raise DataError.at(path, f"{len(values) + 1} columns", f"{width + 1}: {expected}", line=line)
+        cells = [cell.strip(' "') for cell in text.split(",")] if commas else text.split()
+        if len(cells) != wide:
+            raise DataError.at(path, f"{len(cells)} columns", f"{wide}: {expected}", line=line)
+        name, *values = (cells[i] for i in own)
         if name in rows:
             raise DataError.at(path, f"{name} is listed twice", "one line an image", line=line)
         try:

@@ -72,12 +72,16 @@ class Entry:
     function : str
     options : dict
         For the loader.
+    lenient : dict
+        For the loader, so that a copy can be counted and looked at which lacks what experiments need.
     published : tuple of Published
         One for each state that a copy may rightly be in; the usual one first.
     parts : tuple of str
         The owners' own; empty where there are none, and papers cut folds.
     beside : tuple of str
         Other folders that the loader reads.
+    instead : tuple of str
+        Where common copies have their files instead of ``folder`` and ``beside``.
     note : str
         What a reader of the counts should know.
     vocabulary : Vocabulary, optional
@@ -94,9 +98,11 @@ class Entry:
     module: str
     function: str = "load"
     options: Mapping[str, Any] = field(default_factory=dict)
+    lenient: Mapping[str, Any] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
     parts: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    instead: tuple[str, ...] = ()
     note: str = ""
     vocabulary: Vocabulary | None = None
 

@@ -4,16 +4,19 @@ FER2013 is free for research from the Kaggle challenge *Challenges in Representa
 as one table ``fer2013.csv``. The votes of FER+ (``fer2013new.csv``) are in https://github.com/microsoft/FERPlus.
 
 Copies of FER2013 as image files also go around: folders ``train`` and ``test`` (some have ``val`` or ``validation``) of folders
-``angry`` to ``surprise``. We assume, as no owner documents them, that a file called ``PublicTest_*`` is of the validation part
-wherever it lies: the common copy puts both halves of the 7,178 test images into ``test``.
+``angry`` to ``surprise``, or ``Training``, ``PublicTest`` and ``PrivateTest``. We assume, as no owner documents them, that a file
+called ``PublicTest_*`` is of the validation part wherever it lies: the common copy puts both halves of the 7,178 test images into
+``test``. Of FER+ there is what its authors' own script writes: ``FER2013Train``, ``FER2013Valid`` and ``FER2013Test``, each with
+pictures and a ``label.csv`` of the votes.
 """
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,30 +28,33 @@ from ..errors import DataError
 from ..files import data_root
 from ..labels import BASIC, FER2013, FERPLUS
 from .base import FaceDataset
-from .images import load_images
+from .images import PendingImages, load_images
+from .layouts import Parts, describe_folder, find_folders, name_copy, read_word, scan_parts
+from .pixels import SIZE, Rows, parse_pixels, read_table
 from .source import Source, default_root, read_text
 
 __all__ = ["NOT_A_FACE", "UNKNOWN", "load", "load_ferplus"]
 
-SIZE = 48
 #: Codes of the two last columns of FER+, which are no emotions.
 UNKNOWN, NOT_A_FACE = len(FERPLUS), len(FERPLUS) + 1
 
 _SPLITS = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
-_HEADER = ("emotion", "pixels", "Usage")
 _VOTES_HEADER = ("Usage", "Image name", *FERPLUS.classes, "unknown", "NF")
-_TABLES = ("fer2013.csv", "icml_face_data.csv")
-_WORDS = {
-    "angry": "anger", "disgust": "disgust", "fear": "fear", "happy": "happiness", "neutral": "neutral", "sad": "sadness",
-    "surprise": "surprise",
+#: The contest's ``train.csv`` has no column of parts, and its ``test.csv`` no labels.
+_TRAIN = "train.csv"
+_TABLES = ("fer2013.csv", "icml_face_data.csv", "fer2013", _TRAIN)
+_WORDS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+_FOLDERS = {
+    "train": "train", "training": "train", "val": "val", "validation": "val", "publictest": "val", "test": "test", "privatetest": "test",
 }
-_FOLDERS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
-_MEMBER = re.compile(r"(\w+)/(\w+)/([\w .()+-]+\.(?:png|jpe?g))", re.IGNORECASE)
+#: What FER+'s own script writes.
+_WRITTEN = {"FER2013Train": "train", "FER2013Valid": "val", "FER2013Test": "test"}
+_BOX = re.compile(rf"\(0, *0, *{SIZE}, *{SIZE}\)")
+_ROW = f"lines '<image>,\"(0, 0, {SIZE}, {SIZE})\",' and {len(_VOTES_HEADER) - 2} votes as whole numbers"
 _MODES = ("majority", "probability")
-#: Rows parsed at once: more do not fit a processor's cache.
-_CHUNK = 16
+_MEMBERS = f"files like train/angry/1.png; classes {', '.join(_WORDS)}, as nouns or adjectives (numbers do not say which emotion they mean)"
 _LAYOUT = (
-    f"a folder with {_TABLES[0]}, or with train/<emotion>/*.png and test/<emotion>/*.png (emotions {', '.join(_WORDS)}); "
+    f"a folder with {_TABLES[0]}, or with train/<emotion>/*.png and test/<emotion>/*.png (emotions {', '.join(_WORDS)}), unpacked; "
     "FER2013 is in Kaggle's challenges-in-representation-learning-facial-expression-recognition-challenge"
 )
 _VOTES_LAYOUT = "fer2013new.csv from https://github.com/microsoft/FERPlus, beside fer2013.csv or in ferplus"
@@ -62,8 +68,9 @@ def load(
     Parameters
     ----------
     root : path, optional
-        The folder that holds ``fer2013.csv`` (or Kaggle's ``icml_face_data.csv``), or the folders ``train`` and ``test``, which
-        may be in a zip archive; ``fer2013`` in :func:`~fer_utils.files.data_root` by default.
+        The folder that holds ``fer2013.csv`` (or Kaggle's ``icml_face_data.csv``, or the contest's ``train.csv``, which has the
+        training part alone), or the folders ``train`` and ``test``, which may be in a zip archive. Either may lie one folder
+        deeper. Or the table itself. ``fer2013`` in :func:`~fer_utils.files.data_root` by default.
     split : {"train", "val", "test"}, optional
         Only this part: ``Training``, ``PublicTest`` or ``PrivateTest``.
     transform : callable, optional
@@ -73,7 +80,7 @@ def load(
     -------
     FaceDataset
         Grey images of 48x48. From the table in its order, with names like ``fer2013.csv#2``, the line; from folders sorted by
-        name, with names like ``train/angry/1.png``.
+        name, with names like ``train/angry/1.png``. ``name`` says which copy it is, if not the table.
 
     Raises
     ------
@@ -87,11 +94,15 @@ def load(
     table = _find_table(folder)
     if table is None:
         return _load_folders(folder, split, transform)
-    rows = _read_table(table)
+    alone = table.name == _TRAIN
+    rows = read_table(table, FER2013, _SPLITS | {"": "train"} if alone else _SPLITS)
     keep = [i for i, part in enumerate(rows.split) if split in (None, part)]
+    if not keep:
+        raise DataError.at(table, f"no images of the {split} part", _LAYOUT)
     return FaceDataset(
-        name="FER2013", images=_parse_pixels(rows, keep), labels=np.array([rows.labels[i] for i in keep], dtype=np.int64),
-        classes=FER2013.classes, names=np.array([f"{table.name}#{rows.lines[i]}" for i in keep], dtype=np.str_),
+        name=name_copy("FER2013", "the contest's train.csv: the training part alone" if alone else ""),
+        images=parse_pixels(rows, keep), labels=np.array([rows.labels[i] for i in keep], dtype=np.int64), classes=FER2013.classes,
+        names=np.array([f"{table.name}#{rows.lines[i]}" for i in keep], dtype=np.str_),
         split=np.array([rows.split[i] for i in keep], dtype=np.str_), transform=transform,
     )
 
@@ -110,7 +121,8 @@ def load_ferplus(
     Parameters
     ----------
     root : path, optional
-        The folder that holds ``fer2013.csv``; ``fer2013`` in :func:`~fer_utils.files.data_root` by default.
+        The folder that holds ``fer2013.csv``, or the folders of pictures and votes that FER+'s own script writes; ``fer2013`` in
+        :func:`~fer_utils.files.data_root` by default.
     votes : path, optional
         The folder that holds ``fer2013new.csv``; by default ``root``, or ``ferplus`` in
         :func:`~fer_utils.files.data_root` where it is not there.
@@ -126,10 +138,10 @@ def load_ferplus(
     Returns
     -------
     FaceDataset
-        In the order of the tables, under FER+'s image names. ``votes`` has every vote on the images that stay, whatever the
-        mode: codes 0 to 7 in the order of ``labels.FERPLUS``, ``UNKNOWN`` and ``NOT_A_FACE``. FER+ tells how many voted, not
-        who: each vote has a ``worker`` of its own. ``distributions`` has the shares of the seven basic emotions among the votes
-        that the mode counted, NaN where it counted contempt alone.
+        In the order of the tables, under FER+'s image names, or paths where there are folders. ``votes`` has every vote on the
+        images that stay, whatever the mode: codes 0 to 7 in the order of ``labels.FERPLUS``, ``UNKNOWN`` and ``NOT_A_FACE``.
+        FER+ tells how many voted, not who: each vote has a ``worker`` of its own. ``distributions`` has the shares of the seven
+        basic emotions among the votes that the mode counted, NaN where it counted contempt alone.
 
     Raises
     ------
@@ -155,28 +167,18 @@ def load_ferplus(
     _check_split(split)
     folder = default_root(root, "fer2013")
     table = _find_table(folder)
+    places = [Path(votes)] if votes is not None else [folder, data_root() / "ferplus"]
+    path = next((place / "fer2013new.csv" for place in places if os.path.exists(place / "fer2013new.csv")), places[0] / "fer2013new.csv")
+    if table is None or not os.path.exists(path):
+        written = next((p for place in (*places, folder) for p in (place, place / "data") if _is_written(p)), None)
+        if written is not None:
+            return _load_written(written, mode, classes, split, transform)
     if table is None:
-        raise DataError.at(folder / _TABLES[0], "not found", "the table that the votes of FER+ follow row by row")
-    rows = _read_table(table)
-    if votes is not None:
-        path = Path(votes) / "fer2013new.csv"
-    else:
-        path = next((p for p in (folder / "fer2013new.csv", data_root() / "ferplus" / "fer2013new.csv") if os.path.exists(p)), None)
-        path = folder / "fer2013new.csv" if path is None else path
+        expected = f"the table that the votes of FER+ follow row by row; or {', '.join(_WRITTEN)}"
+        raise DataError.at(folder / _TABLES[0], f"not found: {describe_folder(folder)}" if folder.exists() else "not found", expected)
+    rows = read_table(table, FER2013, _SPLITS)
     names, counts = _read_votes(path, rows, table)
-
-    counted = _count_majority(counts) if mode == "majority" else _count_leading(counts)
-    labels = counted.argmax(axis=1)
-    stays = (counted.sum(axis=1) > 0) & (labels < classes)
-    keep = [i for i, name in enumerate(names) if name and stays[i] and split in (None, rows.split[i])]
-    basic = counted[keep][:, [FERPLUS.classes.index(name) for name in BASIC]].astype(np.float32)
-    total = basic.sum(axis=1, keepdims=True)
-    return FaceDataset(
-        name="FER+", images=_parse_pixels(rows, keep), labels=labels[keep], classes=FERPLUS.classes[:classes],
-        names=np.array([names[i] for i in keep], dtype=np.str_), split=np.array([rows.split[i] for i in keep], dtype=np.str_),
-        votes=_list_votes([names[i] for i in keep], counts[keep]),
-        distributions=np.divide(basic, total, out=np.full_like(basic, np.nan), where=total > 0), transform=transform,
-    )
+    return _make_ferplus("FER+", names, counts, rows.split, partial(parse_pixels, rows), mode, classes, split, transform)
 
 
 def _check_split(split: str | None) -> None:
@@ -184,92 +186,18 @@ def _check_split(split: str | None) -> None:
         raise ValueError(f"split must be 'train', 'val', 'test' or None, got {split!r}")
 
 
-# -- the table ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The table, a column each; ``lines`` count from 1."""
-
-    path: Path
-    lines: list[int]
-    labels: list[int]
-    split: list[str]
-    pixels: list[str]
-
-
 def _find_table(folder: Path) -> Path | None:
-    return next((folder / name for name in _TABLES if os.path.exists(folder / name)), None)
+    """The table in a folder or one deeper, or the file itself."""
+    if folder.is_file() and folder.suffix != ".zip":
+        return folder
+    found = [place / name for name in _TABLES for place in find_folders(folder)]
+    return next((path for path in found if path.is_file() and (path.name in _TABLES[:2] or _has_pixels(path))), None)
 
 
-def _read_table(path: Path) -> _Rows:
-    expected = f"lines '{','.join(_HEADER)}', in any order of columns, with {SIZE * SIZE} pixels parted by blanks"
-    lines = read_text(path, expected).splitlines() or [""]
-    header = [column.strip(' "') for column in lines[0].split(",")]
-    if sorted(header) != sorted(_HEADER):
-        raise DataError.at(path, f"header {lines[0][:80]!r}", expected, line=1)
-    emotion, pixels, usage = (header.index(column) for column in _HEADER)
-    rows = _Rows(path, [], [], [], [])
-    for line, text in enumerate(lines[1:], 2):
-        if not text.strip():
-            continue
-        columns = [column.strip(' "') for column in text.split(",")]
-        if len(columns) != len(_HEADER):
-            raise DataError.at(path, f"{len(columns)} columns", expected, line=line)
-        try:
-            rows.labels.append(FER2013.index(int(columns[emotion])))
-        except ValueError as error:
-            raise DataError.at(path, f"emotion {columns[emotion][:20]!r}", "0 to 6", line=line) from error
-        if columns[usage] not in _SPLITS:
-            raise DataError.at(path, f"usage {columns[usage][:20]!r}", f"one of {', '.join(_SPLITS)}", line=line)
-        rows.split.append(_SPLITS[columns[usage]])
-        rows.pixels.append(columns[pixels])
-        rows.lines.append(line)
-    if not rows.lines:
-        raise DataError.at(path, "no rows", expected)
-    return rows
-
-
-def _parse_pixels(rows: _Rows, keep: Sequence[int]) -> np.ndarray:
-    """Images ``[len(keep), 48, 48]`` of some rows."""
-    images = np.empty((len(keep), SIZE * SIZE), dtype=np.uint8)
-    for start in range(0, len(keep), _CHUNK):
-        chunk = keep[start : start + _CHUNK]
-        parsed = _parse_regular([rows.pixels[i] for i in chunk])
-        if parsed is None:
-            parsed = np.array([_parse_row(rows, i) for i in chunk])
-        images[start : start + _CHUNK] = parsed
-    return images.reshape(-1, SIZE, SIZE)
-
-
-def _parse_regular(texts: Sequence[str]) -> np.ndarray | None:
-    """Parse rows of digits parted by single blanks all at once; None if any is not so.
-
-    The bytes are looked at as arrays: a number ends before each blank, and its digits are the bytes before that.
-    """
-    data = np.frombuffer(f"{' '.join(texts)} ".encode(), dtype=np.uint8)
-    ends = np.flatnonzero(data == ord(" "))
-    if not np.array_equal(ends[SIZE * SIZE - 1 :: SIZE * SIZE], np.cumsum([len(text) + 1 for text in texts]) - 1):
-        return None
-    lengths = np.diff(ends, prepend=-1) - 1
-    digits = data - np.uint8(ord("0"))
-    digits[ends] = 0  # what stands before a number of one digit counts as nothing
-    if len(ends) != len(texts) * SIZE * SIZE or lengths.min() < 1 or lengths.max() > 3 or digits.max() > 9:
-        return None
-    values = digits[ends - 1].astype(np.uint16) + np.uint16(10) * digits[ends - 2]
-    values += np.where(lengths == 3, np.uint16(100) * digits[ends - 3], np.uint16(0))
-    return values.reshape(len(texts), -1) if values.max() <= 255 else None
-
-
-def _parse_row(rows: _Rows, i: int) -> list[int]:
-    columns = rows.pixels[i].split()
-    expected = f"{SIZE * SIZE} pixels, whole numbers 0 to 255"
-    if len(columns) != SIZE * SIZE:
-        raise DataError.at(rows.path, f"{len(columns)} pixels", expected, line=rows.lines[i])
-    for column in columns:
-        if not (column.isascii() and column.isdigit() and int(column) <= 255):
-            raise DataError.at(rows.path, f"pixel {column[:20]!r}", expected, line=rows.lines[i])
-    return [int(column) for column in columns]
+def _has_pixels(path: Path) -> bool:
+    """Whether a file of a name that says little is such a table."""
+    with path.open("rb") as file:
+        return b"pixels" in file.readline(200)
 
 
 # -- folders --------------------------------------------------------------------------------------------------------------
@@ -281,29 +209,101 @@ def _load_folders(folder: Path, split: str | None, transform: Callable[[Image.Im
         raise DataError.at(folder, "not found", _LAYOUT)
     source = Source(path)
     members, labels, parts = [], [], []
-    for member in source.names:
-        if member.split("/")[0].lower() not in _FOLDERS:
-            continue
-        match = _MEMBER.fullmatch(member)
-        if not match or match[2].lower() not in _WORDS:
-            raise DataError.at(source.where(member), "unexpected file", f"files like train/angry/1.png; emotions {', '.join(_WORDS)}")
-        part = "val" if match[3].startswith("PublicTest") else _FOLDERS[match[1].lower()]
+    places = set()
+    for member, part, word in scan_parts(source, _FOLDERS, _MEMBERS):
+        *above, _, name = member.split("/")
+        places.add("/".join(above))
+        if read_word(word) not in FER2013.classes:
+            raise DataError.at(source.where(member), f"unexpected file, of class {word!r}", _MEMBERS)
+        part = "val" if name.startswith("PublicTest") else part
         if split in (None, part):
             members.append(member)
-            labels.append(FER2013.classes.index(_WORDS[match[2].lower()]))
+            labels.append(FER2013.classes.index(read_word(word)))
             parts.append(part)
     if not members:
-        raise DataError.at(path, "no images" if split is None else f"no images of the {split} part", _LAYOUT)
+        problem = f"no images: {describe_folder(path)}" if split is None or not places else f"no images of the {split} part"
+        raise DataError.at(path, problem, _LAYOUT)
     return FaceDataset(
-        name="FER2013", images=load_images(source, members, mode="L", size=(SIZE, SIZE)), labels=np.array(labels, dtype=np.int64),
-        classes=FER2013.classes, names=np.array(members, dtype=np.str_), split=np.array(parts, dtype=np.str_), transform=transform,
+        name=name_copy("FER2013", f"pictures in {' and '.join(sorted(places))}"),
+        images=load_images(source, members, mode="L", size=(SIZE, SIZE)),
+        labels=np.array(labels, dtype=np.int64), classes=FER2013.classes, names=np.array(members, dtype=np.str_),
+        split=np.array(parts, dtype=np.str_), transform=transform,
     )
 
 
 # -- FER+ -----------------------------------------------------------------------------------------------------------------
 
 
-def _read_votes(path: Path, rows: _Rows, table: Path) -> tuple[list[str], np.ndarray]:
+def _make_ferplus(
+    name: str, names: Sequence[str], counts: np.ndarray, parts: Sequence[str],
+    images: Callable[[list[int]], np.ndarray | PendingImages], mode: str, classes: int, split: str | None,
+    transform: Callable[[Image.Image], Any] | None,
+) -> FaceDataset:
+    """Choose among faces by their votes; ``images`` gives those at some positions."""
+    counted = _count_majority(counts) if mode == "majority" else _count_leading(counts)
+    labels = counted.argmax(axis=1)
+    stays = (counted.sum(axis=1) > 0) & (labels < classes)
+    keep = [i for i, image in enumerate(names) if image and stays[i] and split in (None, parts[i])]
+    basic = counted[keep][:, [FERPLUS.classes.index(emotion) for emotion in BASIC]].astype(np.float32)
+    total = basic.sum(axis=1, keepdims=True)
+    return FaceDataset(
+        name=name, images=images(keep), labels=labels[keep], classes=FERPLUS.classes[:classes],
+        names=np.array([names[i] for i in keep], dtype=np.str_), split=np.array([parts[i] for i in keep], dtype=np.str_),
+        votes=_list_votes([names[i] for i in keep], counts[keep]),
+        distributions=np.divide(basic, total, out=np.full_like(basic, np.nan), where=total > 0), transform=transform,
+    )
+
+
+def _is_written(place: Path) -> bool:
+    """Whether FER+'s script wrote pictures here; a clone has the tables alone."""
+    return any(next((place / part).glob("*.png"), None) is not None for part in _WRITTEN)
+
+
+def _load_written(place: Path, mode: str, classes: int, split: str | None, transform: Callable[[Image.Image], Any] | None) -> FaceDataset:
+    here = [part for part in _WRITTEN if (place / part).is_dir()]
+    source = Parts(place, {part: Source(place / part) for part in here})
+    listed: dict[str, list[int]] = {}
+    for part in here:
+        table = f"{part}/label.csv"
+        where = source.where(table)
+        for line, text in enumerate(source.text(table, _ROW).splitlines(), 1):
+            if not text.strip():
+                continue
+            name, votes = _read_row(text, where, line)
+            member = f"{part}/{name}"
+            if member not in source:
+                raise DataError.at(source.where(member), "not found", f"an image, because {where}, line {line}, names it")
+            if member in listed:
+                raise DataError.at(where, f"{name} is listed twice", "one line an image", line=line)
+            listed[member] = votes
+        unlisted = {name for name in source.names if name.startswith(f"{part}/") and name.endswith(".png")} - listed.keys()
+        if unlisted:
+            raise DataError.at(source.where(min(unlisted)), f"not in {where}", "only images that the table names")
+    names, parts = list(listed), [_WRITTEN[name.split("/")[0]] for name in listed]
+
+    def images(keep: list[int]) -> PendingImages:
+        return load_images(source, [names[i] for i in keep], mode="L", size=(SIZE, SIZE))
+
+    title = name_copy("FER+", f"as its own script writes it, {', '.join(here)}")
+    counts = np.array(list(listed.values()), dtype=np.int64).reshape(-1, len(_VOTES_HEADER) - 2)
+    return _make_ferplus(title, names, counts, parts, images, mode, classes, split, transform)
+
+
+def _read_row(text: str, where: str, line: int) -> tuple[str, list[int]]:
+    """Name and votes of one line of a ``label.csv``."""
+    try:
+        (columns,) = csv.reader([text], strict=True)
+    except csv.Error as error:
+        raise DataError.at(where, f"{text[:80]!r} cannot be read ({error})", _ROW, line=line) from error
+    name, box, *votes = [column.strip() for column in columns] if len(columns) > 1 else [text, ""]
+    if len(votes) != len(_VOTES_HEADER) - 2 or not all(vote.isascii() and vote.isdigit() and len(vote) < 4 for vote in votes):
+        raise DataError.at(where, f"{text[:80]!r}", _ROW, line=line)
+    if not _BOX.fullmatch(box):
+        raise DataError.at(where, f"a box {box[:40]!r}", f"the whole picture: {_ROW}", line=line)
+    return name, [int(vote) for vote in votes]
+
+
+def _read_votes(path: Path, rows: Rows, table: Path) -> tuple[list[str], np.ndarray]:
     """Image names, empty for rows that are no face, and votes ``[N, 10]``, one row a row of the table.
 
     The numbers in the names skip some rows and not others, so only the order tells which image is meant.

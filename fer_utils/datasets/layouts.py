@@ -19,8 +19,8 @@ from .images import PendingImages, load_images, resize_square
 from .source import Source
 
 __all__ = [
-    "SPLITS", "SUFFIXES", "Face", "Parts", "choose_faces", "list_images", "make_dataset", "open_source", "pick_classes", "read_word",
-    "resize_images", "scan_classes", "scan_names",
+    "SPLITS", "SUFFIXES", "Face", "Parts", "choose_faces", "describe_folder", "find_folders", "list_images", "make_dataset", "name_copy",
+    "open_source", "pick_classes", "read_word", "resize_images", "scan_classes", "scan_names", "scan_parts",
 ]
 
 #: Endings of file names that are pictures; anything else in a folder of faces is left alone.
@@ -69,6 +69,51 @@ def open_source(path: Path, layout: str) -> Source:
     raise DataError.at(path, "no such folder, and no .zip of that name", layout)
 
 
+def _check_name(source: Source, member: str) -> None:
+    try:
+        member.encode()
+    except UnicodeEncodeError as error:  # such a name can be neither printed nor stored, so that no error could tell of it later
+        where = source.where(member).encode(errors="backslashreplace").decode()
+        raise DataError.at(where, "a name that is not UTF-8", "file names in UTF-8") from error
+
+
+def find_folders(root: Path) -> list[Path]:
+    """A folder and those in it, by name, in which a copy may lie one deeper; none if it is no folder."""
+    if not root.is_dir():
+        return []
+    return [root, *sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))]
+
+
+def describe_folder(path: Path) -> str:
+    """What a folder or archive that no loader knows looks like, in a few words, for errors."""
+    if not os.path.exists(path):
+        return "not found"
+    if path.is_dir():
+        names = sorted(entry.name + "/" * entry.is_dir() for entry in os.scandir(path) if not entry.name.startswith("."))
+    else:
+        names = Source(path).names
+    shown = ", ".join(name if len(name) <= 60 else f"{name[:57]}..." for name in names[:6])
+    return f"an unknown layout, with {shown or 'nothing'}{f' and {len(names) - 6} more' if len(names) > 6 else ''}"
+
+
+def name_copy(title: str, copy: str, lacks: dict[str, str] | None = None) -> str:
+    """Name a dataset after the copy that was read: what it is, and which file is missing for what it does not tell.
+
+    The name stands in what is printed and in the error of an experiment that needs what is not there.
+
+    Parameters
+    ----------
+    title : str
+        Of the dataset.
+    copy : str
+        Such as ``"Kaggle's copy: aligned pictures"``; empty for the owners' own layout.
+    lacks : dict of str to str, optional
+        File or folder, and what is unknown without it.
+    """
+    said = [copy] * bool(copy) + [f"without {file} no {what}" for file, what in (lacks or {}).items()]
+    return f"{title} ({'; '.join(said)})" if said else title
+
+
 def list_images(source: Source, layout: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
     """List the pictures of a source, sorted.
 
@@ -92,11 +137,7 @@ def list_images(source: Source, layout: str, suffixes: tuple[str, ...] = SUFFIXE
     """
     members = [name for name in source.names if name.lower().endswith(suffixes)]
     for member in members:
-        try:
-            member.encode()
-        except UnicodeEncodeError as error:  # such a name can be neither printed nor stored, so that no error could tell of it later
-            where = source.where(member).encode(errors="backslashreplace").decode()
-            raise DataError.at(where, "a name that is not UTF-8", "file names in UTF-8") from error
+        _check_name(source, member)
     if not members:
         raise DataError.at(source.path, "no images", layout)
     return members
@@ -143,6 +184,46 @@ def scan_classes(source: Source, known: Sequence[str], layout: str) -> list[Face
     if loose is not None and any(face.split != "none" for face in faces):
         raise DataError.at(source.where(loose.member), "in no part, though others are", layout)
     return faces
+
+
+def scan_parts(source: Source, parts: dict[str, str], expected: str) -> list[tuple[str, str, str]]:
+    """Find pictures in ``<part>/<class>/``, wherever those lie.
+
+    Parameters
+    ----------
+    source : Source
+        Other pictures are left alone, but not below a part.
+    parts : dict of str to str
+        Names of parts in lower case, and what we call them.
+    expected : str
+        What the path of a picture looks like, for errors.
+
+    Returns
+    -------
+    list of (str, str, str)
+        Path within the source, part as we call it, and name of the class folder, sorted by path; empty if there is no part.
+
+    Raises
+    ------
+    DataError
+        If a file lies elsewhere in a part, or there are two such trees.
+    """
+    found = []
+    above: str | None = None
+    for member in source.names:
+        *folders, name = member.split("/")
+        place = next((i for i, folder in enumerate(folders) if folder.lower() in parts), None)
+        if place is None:
+            continue
+        if place != len(folders) - 2 or not name.lower().endswith(SUFFIXES):
+            raise DataError.at(source.where(member), "unexpected file", expected)
+        _check_name(source, member)
+        prefix = "/".join(folders[:place])
+        if above not in (None, prefix):
+            raise DataError.at(source.path, f"two copies, in {above or 'the folder itself'} and in {prefix}", "one of them")
+        above = prefix
+        found.append((member, parts[folders[place].lower()], folders[-1]))
+    return found
 
 
 def scan_names(source: Source, pattern: re.Pattern[str], expected: str, layout: str) -> Iterator[tuple[str, re.Match[str]]]:

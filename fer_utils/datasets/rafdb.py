@@ -1,7 +1,11 @@
-"""RAF-DB (Li & Deng 2019), in the layout that its owners hand out.
+"""RAF-DB (Li & Deng 2019), in the layout that its owners hand out, or as copies of its basic classes go around.
 
 The dataset is free for research, but access is asked for from the owners: http://www.whdeng.cn/raf/model1.html.
 FACSynth ships in the same layout and is read by the same code.
+
+Reproductions keep ``EmoLabel`` and ``Image/aligned`` alone, in a folder ``basic`` or ``raf-basic``. Kaggle's copy, and what some
+of their code wants, is ``train/1/train_00001_aligned.jpg`` and ``test`` or ``valid`` likewise, with the owners' numbers as
+folders, and often ``train_labels.csv`` and ``test_labels.csv`` (``image,label``).
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from ..labels import BASIC, RAFDB, RAFDB_COMPOUND, Vocabulary
 from ..preprocess import TEMPLATE_5
 from .base import FaceDataset
 from .images import load_images
+from .layouts import SPLITS, describe_folder, find_folders, name_copy, read_word, scan_parts
 from .source import Source, default_root, parse_numbers, read_text
 
 __all__ = ["AGES", "GENDERS", "RACES", "load"]
@@ -35,6 +40,13 @@ ALIGNED_SIZE = 100
 _SUBSETS = {"basic": RAFDB, "compound": RAFDB_COMPOUND}
 _LISTS = ("list_patition_label.txt", "list_partition_label.txt")
 _NAME = re.compile(r"(train|test)_\d+\.jpg")
+_MANUAL = "Annotation/manual"
+#: What is not known without the annotations.
+_UNKNOWN = {f"{_MANUAL} and auto": "landmarks or attributes"}
+_MEMBERS = (
+    f"files like train/1/train_00001_aligned.jpg, in folders {RAFDB.codes[0]} to {RAFDB.codes[-1]} (the owners' numbers) or named as "
+    f"{', '.join(BASIC)}"
+)
 
 
 def load(
@@ -52,8 +64,9 @@ def load(
     Parameters
     ----------
     root : path, optional
-        The folder that holds ``basic/`` and ``compound/``; ``rafdb`` in :func:`~fer_utils.files.data_root` by
-        default. Images and annotations may be zipped or unzipped.
+        The folder that holds ``basic/`` and ``compound/``, or one of these itself; ``rafdb`` in
+        :func:`~fer_utils.files.data_root` by default. Images and annotations may be zipped or unzipped. Or a folder (or zip
+        archive) with ``train/1`` to ``test/7``, as on Kaggle.
     subset : {"basic", "compound"}
         Seven or eleven classes.
     split : {"train", "test"}, optional
@@ -61,7 +74,7 @@ def load(
     aligned : bool
         The owners' 100x100 aligned faces, or the pictures as found, which must then be of one size.
     landmarks : bool
-        Also read the landmarks and attributes; ``landmarks_dense`` where the automatic ones are there.
+        Also read the landmarks and attributes, where the copy has them; ``landmarks_dense`` where the automatic ones are there.
     partial : bool
         Leave out listed images that are not there, instead of failing (FACSynth ships a sample of its unaligned pictures).
     transform : callable, optional
@@ -71,7 +84,7 @@ def load(
     -------
     FaceDataset
         In the order of the label list. RGB images; ``landmarks`` in the pixels of ``images``; ``distributions`` where the
-        file is there.
+        file is there. ``name`` says what a copy lacks.
 
     Raises
     ------
@@ -91,13 +104,17 @@ def load(
     if split not in (None, "train", "test"):
         raise ValueError(f"split must be 'train', 'test' or None, got {split!r}")
     layout = (
-        f"a folder with {subset}/Image/aligned.zip (or aligned/), {subset}/EmoLabel/{_LISTS[0]} and {subset}/Annotation/manual.zip; "
+        f"a folder with {subset}/Image/aligned.zip (or aligned/), {subset}/EmoLabel/{_LISTS[0]} and {subset}/{_MANUAL}.zip"
+        f"{'; or with train/1 to test/7, as on Kaggle' if subset == 'basic' else ''}; "
         "RAF-DB is not public: ask its owners for access at http://www.whdeng.cn/raf/model1.html"
     )
     base = default_root(root, "rafdb")
-    folder = base / subset
-    if not os.path.isdir(folder):
-        raise DataError.at(folder, "no such folder", layout)
+    folder = _find_folder(base, subset)
+    if folder is None:
+        copied = _load_copy(base, split, aligned, layout, transform) if subset == "basic" else None
+        if copied is None:
+            raise DataError.at(base if base.exists() else base / subset, describe_folder(base), layout)
+        return copied
 
     names, labels = _read_list(folder / "EmoLabel", _SUBSETS[subset])
     kind, suffix = ("aligned", "_aligned.jpg") if aligned else ("original", ".jpg")
@@ -111,13 +128,91 @@ def load(
         source, members, size=(ALIGNED_SIZE, ALIGNED_SIZE) if aligned else None,
         hint="" if aligned else " as the first image; originals of several sizes are no array, load the aligned faces",
     )
-    faces = _read_faces(folder / "Annotation", names, aligned) if landmarks else _Faces()
+    faces, lacks = _Faces(), {}
+    if landmarks and Source.find(folder / "Annotation", "manual") is None:
+        lacks = _UNKNOWN
+    elif landmarks:
+        faces = _read_faces(folder / "Annotation", names, aligned)
+        lacks = {"Annotation/auto": "landmarks of the shape"} if faces.dense is None else {}
     return FaceDataset(
-        name=f"RAF-DB {subset}", images=images, labels=np.array(labels, dtype=np.int64), classes=_SUBSETS[subset].classes,
-        names=np.array(names, dtype=np.str_), split=np.array([name.split("_")[0] for name in names], dtype=np.str_),
-        landmarks=faces.five, landmarks_dense=faces.dense, attributes=faces.attributes,
-        distributions=_read_distributions(folder / "EmoLabel" / f"distribution_{subset}.txt", names), transform=transform,
+        name=name_copy(f"RAF-DB {subset}", "", lacks), images=images, labels=np.array(labels, dtype=np.int64),
+        classes=_SUBSETS[subset].classes, names=np.array(names, dtype=np.str_),
+        split=np.array([name.split("_")[0] for name in names], dtype=np.str_), landmarks=faces.five, landmarks_dense=faces.dense,
+        attributes=faces.attributes, distributions=_read_distributions(folder / "EmoLabel" / f"distribution_{subset}.txt", names),
+        transform=transform,
     )
+
+
+def _find_folder(base: Path, subset: str) -> Path | None:
+    """The folder of a subset in the owners' layout: below ``base``, up to two deep, or ``base`` itself."""
+    (other,) = _SUBSETS.keys() - {subset}
+    found = [base / subset, *(inner for place in find_folders(base) for inner in find_folders(place))]
+    # one that is called by neither subset may hold either; its labels will tell
+    found.sort(key=lambda place: subset not in place.name.lower())
+    found = [place for place in found if subset in place.name.lower() or other not in place.resolve().name.lower()]
+    return next((place for part in ("EmoLabel", "Image") for place in found if (place / part).is_dir()), None)
+
+
+def _load_copy(
+    base: Path, split: str | None, aligned: bool, layout: str, transform: Callable[[Image.Image], Any] | None
+) -> FaceDataset | None:
+    """Read ``train/1/train_00001_aligned.jpg``, or return None where there is nothing like it."""
+    path = next((path for path in (base, Path(f"{base}.zip")) if path.exists()), None)
+    if path is None:
+        return None
+    source = Source(path, (base.name, base.stem))
+    found = scan_parts(source, SPLITS, _MEMBERS)
+    if not found:
+        return None
+    if not aligned:
+        raise DataError.at(path, "a copy of the aligned pictures alone", f"the pictures as found, basic/Image/original.zip: {layout}")
+    lone = {part for _, part, _ in found} == {"train", "val"}  # RAF-DB has no validation part: it is the test part
+    listed = _read_tables(source)
+    rows: dict[str, tuple[str, str, int]] = {}
+    for member, part, word in found:
+        name = member.rsplit("/", 1)[-1]
+        part = "test" if lone and part == "val" else part
+        label = int(word) - 1 if word in map(str, RAFDB.codes) else BASIC.index(read_word(word)) if read_word(word) in BASIC else None
+        if label is None:
+            raise DataError.at(source.where(member), f"class {word!r}", f"{_MEMBERS}; numbers from 0 may mean any order")
+        said = name.split("_")[0]
+        if (said in ("train", "test") and "test" in (said, part) and said != part) or name in rows:
+            problem = f"in the {part} part" if name not in rows else f"comes twice, first as {rows[name][0]}"
+            raise DataError.at(source.where(member), problem, "each picture once, in the part that its name begins with")
+        if listed.get(name, label) != label:
+            expected = f"{BASIC[listed[name]]}, as the table of labels says"
+            raise DataError.at(source.where(member), f"{BASIC[label]}, by its folder", expected)
+        rows[name] = (member, part, label)
+    gone = next((name for name in listed if name not in rows), None)
+    if gone is not None:
+        raise DataError.at(path, f"no {gone}", "an image, because the table of labels names it")
+    order = sorted(rows, key=lambda name: (list(SPLITS.values()).index(rows[name][1]), name))
+    chosen = [(name.replace("_aligned", ""), *rows[name]) for name in order if split in (None, rows[name][1])]
+    if not chosen:
+        raise DataError.at(path, f"no images of the {split} part", layout)
+    names, members, parts, labels = zip(*chosen, strict=True)
+    images = load_images(source, members, size=(ALIGNED_SIZE, ALIGNED_SIZE), hint=", as the owners' aligned faces are")
+    return FaceDataset(
+        name=name_copy("RAF-DB basic", "Kaggle's copy: aligned pictures", _UNKNOWN), images=images,
+        labels=np.array(labels, dtype=np.int64), classes=BASIC, names=np.array(names, dtype=np.str_),
+        split=np.array(parts, dtype=np.str_), transform=transform,
+    )
+
+
+def _read_tables(source: Source) -> dict[str, int]:
+    """What ``train_labels.csv`` and ``test_labels.csv`` say, where they are there."""
+    listed: dict[str, int] = {}
+    expected = f"lines 'image,label', labels {RAFDB.codes[0]} to {RAFDB.codes[-1]}"
+    for table in (name for name in source.names if re.fullmatch(r"(.*/)?\w+_labels\.csv", name)):
+        for line, text in enumerate(source.text(table, expected).splitlines(), 1):
+            columns = [column.strip(' "') for column in text.split(",")]
+            if not text.strip() or (line == 1 and columns == ["image", "label"]):
+                continue
+            if len(columns) != 2 or columns[1] not in map(str, RAFDB.codes):
+                raise DataError.at(source.where(table), f"{text[:80]!r}", expected, line=line)
+            if listed.setdefault(columns[0], int(columns[1]) - 1) != int(columns[1]) - 1:
+                raise DataError.at(source.where(table), f"a second label of {columns[0]}", "one label an image", line=line)
+    return listed
 
 
 def _read_list(folder: Path, vocabulary: Vocabulary) -> tuple[list[str], list[int]]:

@@ -24,11 +24,16 @@ _ROOT = Path(__file__).resolve().parents[1]
 _NAME = __package__.partition(".")[0]
 _PAPERS = f"{_NAME}.papers"
 #: Modules, with all that lies below them, which move, keep, judge or draw numbers but do not make them: a change there leaves results as
-#: they are. So does the package's own ``__init__``, which holds its version.
-_LEFT_OUT = (f"{_NAME}.cli", f"{_NAME}.discovery", f"{_NAME}.errors", f"{_NAME}.experiments", f"{_NAME}.files", f"{_NAME}.plotting")
+#: they are. So does the package's own ``__init__``, which holds its version. What loaders of datasets give is compared itself, see
+#: :mod:`~fer_utils.experiments.contents`.
+_LEFT_OUT = (
+    f"{_NAME}.cli", f"{_NAME}.datasets", f"{_NAME}.discovery", f"{_NAME}.errors", f"{_NAME}.experiments", f"{_NAME}.files",
+    f"{_NAME}.plotting",
+)
 #: Of the engine, only these make numbers: they choose the faces that train and test.
 _FACES = f"{_NAME}.experiments.faces"
-_KEPT = (_FACES, f"{_NAME}.experiments.protocol")
+#: And of the loaders, what says which attributes belong to a part of the face.
+_KEPT = (_FACES, f"{_NAME}.experiments.protocol", f"{_NAME}.datasets.celeba")
 #: Networks are built by name here: imports do not say which paper's.
 _MODELS = f"{_NAME}.models.registry"
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..datasets.base import FaceDataset
 from ..errors import DataError
+from .contents import describe_contents
 from .faces import find_more_options, fingerprint_faces, load_role
 from .ledger import find_checkpoint
 from .recipe import Profile, Recipe
@@ -71,7 +72,9 @@ class RunContext:
         """
         options = {**find_more_options(self.dataset, role), **options}
         faces = load_role(self.dataset, role, self.root, **options)
-        found = {"role": role, "options": options, **fingerprint_faces(self.dataset, faces, role, options)}
+        found = {
+            "role": role, "options": options, **fingerprint_faces(self.dataset, faces, role, options), **describe_contents(faces),
+        }
         text = json.dumps(found, sort_keys=True)
         note = self.workdir / f"faces-{role}-{hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8]}.json"
         if note.is_file() and note.read_text() != text:

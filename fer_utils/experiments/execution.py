@@ -21,6 +21,7 @@ from typing import Any
 from .. import __version__
 from ..files import cache_root, private_folder
 from .code import describe_code
+from .contents import find_contents
 from .context import RunContext
 from .ledger import default_data
 from .recipe import Profile
@@ -100,6 +101,10 @@ def _execute(job: Job) -> dict[str, Any]:
     started, peak = time.perf_counter(), _PeakMemory()
     scores = check_scores(function(context, **run.arguments), run)
     wall = time.perf_counter() - started
+    for loaded in context.loaded:
+        if "contents" not in loaded:
+            with suppress(ValueError):  # another dataset's faces under a name of the paper's
+                loaded |= find_contents(job.dataset, loaded, job.root)
     return {
         "key": run.key, "name": run.name, "seed": run.seed, "function": run.function, "arguments": run.kept_arguments,
         "outcomes": [describe_score(score) for score in scores], "faces": context.loaded,

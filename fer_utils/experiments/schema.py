@@ -40,6 +40,7 @@ _SCORE = {
 }
 _LOADED = {
     "role": "text", "options": "an object", "name": "text", "count": "a whole number, 0 or more", "sha256": "text", "pixels?": "text",
+    "contents?": "text", "points?": "a number or null", "decoder?": "text",
 }
 _RUN = {
     "key": "text", "name": "text", "seed": "a seed, 0 or more, or null", "function": "text", "arguments": "an object", "outcomes": [_SCORE],

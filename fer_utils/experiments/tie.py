@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from .code import describe_code
+from .contents import find_contents, hold_the_same
 from .execution import ask_git, find_hardware, find_versions
-from .faces import fingerprint_faces, load_role
+from .faces import fingerprint_faces
 from .ledger import Ledger, checkpoint_folder, default_data
 from .plans import plan_path
 
@@ -68,21 +69,21 @@ def _compare_faces(dataset: str, run: Mapping[str, Any], root: str | None, known
     for loaded in run["faces"]:
         name = json.dumps([loaded["role"], loaded["options"]], sort_keys=True)
         if name not in known:
-            known[name] = _fingerprint_again(dataset, loaded, root)
-        if any(field in loaded and value != loaded[field] for field, value in known[name].items()):
+            known[name] = _describe_again(dataset, loaded, root)
+        here = known[name]
+        same = all(here[field] == loaded[field] for field in ("sha256", "pixels") if field in here and field in loaded)
+        if not same or not ("contents" not in here or "contents" not in loaded or hold_the_same(loaded, here)):
             return f"was measured on other {loaded['role']} faces"
     return None
 
 
-def _fingerprint_again(dataset: str, loaded: Mapping[str, Any], root: str | None) -> dict[str, Any]:
-    """The checksums that the faces which a run loaded have now; none if they are not here."""
+def _describe_again(dataset: str, loaded: Mapping[str, Any], root: str | None) -> dict[str, Any]:
+    """What is said of the faces which a run loaded, as they are now; nothing if they are not here."""
     other, _, role = loaded["role"].rpartition(" ")  # "facsynth lab" are faces that stand in for the dataset's own
     try:
-        if other.startswith("facsynth"):
-            return fingerprint_faces(other, role=role, options=loaded["options"])
-        if dataset.startswith("facsynth"):
-            return fingerprint_faces(dataset, role=role, options=loaded["options"])
-        return fingerprint_faces(dataset, load_role(dataset, role, root, **loaded["options"]))
+        rendered = (other or dataset).startswith("facsynth")
+        files = fingerprint_faces(other or dataset, role=role, options=loaded["options"]) if rendered else {}
+        return {**files, **find_contents(dataset, loaded, root)}
     except (ValueError, ImportError):  # a DataError, or too few faces to split
         return {}
 

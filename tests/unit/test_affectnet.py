@@ -16,6 +16,7 @@ from PIL import Image
 
 from fer_utils.datasets import DataError, affectnet
 from fer_utils.datasets.ckplus import five_points
+from fer_utils.datasets.images import resize_square
 from fer_utils.labels import AFFECTNET
 
 FACES = {  # part, number: label, valence, arousal
@@ -242,11 +243,11 @@ BAD: dict[str, dict[str, tuple[Callable[[Path], object], str]]] = {
         "label file empty": (fill(TRAINING, b""), r"training\.csv: empty file"),
         "label file header alone": (lambda root: [drop("validation.csv")(root), put(root, TRAINING, HEADER)], "no faces with an emotion"),
         "label file not UTF-8": (fill(TRAINING, b"caf\xe9/1.jpg\n"), r"training\.csv: not a text file"),
-        "other header": (edit(TRAINING, "face_x", "x"), r"training\.csv, line 1: expression 'expression'"),
+        "other header": (edit(TRAINING, "face_x", "x"), r"training\.csv, line 1: header 'subDirectory_filePath,x"),
         "column missing": (edit(TRAINING, "60,70,50,50", "60,70,50"), r"training\.csv, line 3: 8 columns"),
         "column too many": (edit(TRAINING, "60,70,50,50", "60,70,50,50,1"), r"training\.csv, line 3: 10 columns"),
         "label out of range": (edit(TRAINING, ",6,-0.5", ",11,-0.5"), r"training\.csv, line 3: expression '11'; expected 0 to 10"),
-        "label not a number": (edit(TRAINING, ",6,-0.5", ",anger,-0.5"), r"training\.csv, line 3: expression 'anger'"),
+        "label not a number": (edit(TRAINING, ",6,-0.5", ",bored,-0.5"), r"training\.csv, line 3: expression 'bored'"),
         "valence out of range": (edit(TRAINING, ",6,-0.5", ",6,-1.5"), r"training\.csv, line 3: valence or arousal -1\.5"),
         "valence not finite": (edit(TRAINING, ",6,-0.5", ",6,nan"), r"training\.csv, line 3: valence or arousal nan"),
         "box not a number": (edit(TRAINING, "60,70,50,50", "NULL,70,50,50"), r"training\.csv, line 3: not a number"),
@@ -302,3 +303,80 @@ def test_bad_input_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, l
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(DataError, match=f"{name}: cannot be read .*Permission denied"):
         affectnet.load(root)
+
+
+# -- copies ---------------------------------------------------------------------------------------------------------------
+
+
+def rewrite(root: Path, change: Callable[[list[str]], list[str]], mark: str = ",", header: bool = True) -> Path:
+    """Write both lists anew, each row changed."""
+    for name in ("training.csv", "validation.csv"):
+        rows = [line.split(",") for line in (root / name).read_text().splitlines() if not line.startswith("sub")]
+        rows = [*([HEADER.split(",")] if header else []), *rows]
+        put(root, name, "\n".join(mark.join(change(row)) for row in rows) + "\n")
+    return root
+
+
+def quote_marks(row: list[str]) -> list[str]:
+    return [f'"{cell}"' if ";" in cell else cell for cell in row]
+
+
+@pytest.mark.parametrize(
+    ("change", "mark", "header"),
+    [
+        (lambda row: ["" if row[0].startswith("sub") else "7", *row], ",", True),  # row numbers
+        (lambda row: [*row[::-1]], ",", True), (quote_marks, ";", True), (lambda row: row, "\t", False),
+        (lambda row: [row[0].replace("/", "\\"), *row[1:]], ",", True),
+        (lambda row: [cell.upper() if row[0].startswith("sub") else cell for cell in row], ",", True),
+    ],
+    ids=["numbered", "reversed", "semicolons", "tabs", "backslashes", "capitals"],
+)
+def test_lists_of_copies(tmp_path: Path, change: Callable[[list[str]], list[str]], mark: str, header: bool) -> None:
+    whole = affectnet.load(write_lists(tmp_path / "whole"), size=50)
+    faces = affectnet.load(rewrite(write_lists(tmp_path / "copy"), change, mark, header), size=50)
+    assert faces.names.tolist() == whole.names.tolist() and faces.labels.tolist() == whole.labels.tolist()
+    assert faces.truth.equals(whole.truth) and np.array_equal(faces.images, whole.images) and faces.name == whole.name == "AffectNet"
+    np.testing.assert_array_equal(faces.landmarks_dense, whole.landmarks_dense)
+
+
+def test_a_list_without_boxes_and_points(tmp_path: Path) -> None:
+    root = rewrite(write_lists(tmp_path), lambda row: [row[0], row[6]])
+    (root / "Manually_Annotated_Images").rename(root / "images")
+    for old, new in (("training", "Train"), ("validation", "valid")):
+        (root / f"{old}.csv").rename(root / f"{new}.csv")
+    faces = affectnet.load(root, size=50)
+    assert faces.labels.tolist() == [1, 6, 7, 4] and faces.split.tolist() == ["train"] * 3 + ["val"]
+    assert np.isnan(faces.truth.to_numpy()).all() and faces.landmarks is None
+    assert np.array_equal(faces.images[0], resize_square(picture(120, 130), 50))  # the whole picture
+    assert faces.name == "AffectNet (without facial_landmarks and face_x in Train.csv and valid.csv no landmarks)"
+
+
+@pytest.mark.parametrize("inner", ["", "archive/"])
+def test_labels_in_one_table(tmp_path: Path, inner: str) -> None:
+    rows = ["0,anger/a.jpg,surprise,0.8", "1,contempt/b.png,contempt,0.9"]
+    put(tmp_path, f"{inner}labels.csv", "\n".join([",pth,label,relFCs", *rows]))
+    for row in rows:
+        put(tmp_path, f"{inner}{row.split(',')[1]}", picture_bytes(96, 96))
+    faces = affectnet.load(tmp_path, size=96)
+    assert [faces.classes[label] for label in faces.labels] == ["surprise", "contempt"] and set(faces.split) == {"none"}
+    assert np.array_equal(faces.images[1], picture(96, 96))
+    assert affectnet.load(tmp_path, classes=7).names.tolist() == ["anger/a.jpg"]
+
+
+def test_files_without_points_or_affect(tmp_path: Path) -> None:
+    root = write_files(tmp_path / "affectnet" / "inner")
+    for path in [*root.rglob("*_lnd.npy"), *root.rglob("*_aro.npy")]:
+        path.unlink()
+    faces = affectnet.load(tmp_path / "affectnet", size=50)
+    assert faces.labels.tolist() == [label for label, *_ in FACES.values()] and faces.landmarks is None
+    assert faces.truth["arousal"].isna().all() and faces.truth["valence"].tolist()[:2] == [0.75, -0.5]
+    assert faces.name == "AffectNet (without annotations/*_lnd.npy no landmarks)"
+
+
+def test_a_copy_that_no_loader_knows_is_described(tmp_path: Path) -> None:
+    put(tmp_path, "YOLO_format/train/images/a.png", picture_bytes(9, 9))
+    with pytest.raises(DataError, match=r"no images: an unknown layout, with YOLO_format/; expected .*class folders"):
+        affectnet.load(tmp_path)
+    put(tmp_path, "labels.csv", "pth,label\nanger/a.jpg,bored\n")
+    with pytest.raises(DataError, match=r"labels\.csv, line 2: expression 'bored'"):
+        affectnet.load(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 import sys
 from dataclasses import replace
 from importlib import import_module
@@ -11,7 +12,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from conftest import put
+from conftest import put, write_ckplus
 
 from fer_utils.datasets import DataError, FaceDataset, catalog
 from fer_utils.datasets.catalog import Finding, Published, check, entries, find, is_here
@@ -128,6 +129,10 @@ def test_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_here(find("ferplus")), "FER+ has no pictures of its own"
     put(tmp_path, "fer2013/fer2013.csv", "")
     assert is_here(find("ferplus"))
+    assert not is_here(find("rafdb-compound"))
+    (tmp_path / "rafdb").rename(tmp_path / "before")
+    put(tmp_path, "rafdb/DATASET/train/1/train_00001_aligned.jpg", "")
+    assert is_here(find("rafdb-basic")) and not is_here(find("rafdb-compound")), "Kaggle's copy"
     put(tmp_path, "package/facsynth/ckplus/truth.parquet", "")
     assert is_here(find("facsynth-lab")) and not is_here(find("facsynth-basic"))
 
@@ -138,6 +143,16 @@ MINIATURE = Published(
     "miniature", "conftest", 5, {"train": 3, "test": 2},
     {"test": {name: 2 * (name == "happiness") for name in RAFDB.classes}, "train": {"surprise": 1, "sadness": 1, "neutral": 1}},
 )
+
+
+def test_a_copy_is_named_and_counted_without_what_it_lacks(tmp_path: Path) -> None:
+    write_ckplus(tmp_path)
+    shutil.rmtree(tmp_path / "Landmarks")
+    said: list[str] = []
+    assert check(find("ckplus"), tmp_path, say=said.append)[0].found == 3
+    assert said == ["read as CK+ (without Landmarks no landmarks or alignment)"]
+    with pytest.raises(DataError, match="Landmarks: not found"):
+        find("ckplus").load(tmp_path)  # as experiments do
 
 
 def test_a_whole_copy(rafdb_tree: Path) -> None:

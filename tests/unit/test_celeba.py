@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import edit, fill, image_bytes, pack, put, tamper
+from conftest import drop, edit, fill, image_bytes, pack, put, tamper
 from PIL import Image
 
 from fer_utils.datasets import DataError, FaceDataset, celeba
@@ -226,3 +226,55 @@ def test_bad_input_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(DataError, match=f"{name}: cannot be read .Permission denied"):
         celeba.load(root)
+
+
+# -- copies ---------------------------------------------------------------------------------------------------------------
+
+
+def write_kaggle(root: Path, *, binary: bool = False, numbered: bool = False) -> Path:
+    """The tables with commas and headers, the pictures one folder deeper, and no table of people."""
+    off = "0" if binary else "-1"
+    rows = [[name, *("1" if one in shown else off for one in celeba.ATTRIBUTES)] for name, shown in zip(NAMES, SHOWN, strict=True)]
+    header = ["image_id", *celeba.ATTRIBUTES]
+    if numbered:
+        header, rows = ["", *header], [[str(i), *row] for i, row in enumerate(rows)]
+    put(root, "list_attr_celeba.csv", "\n".join(",".join(row) for row in (header, *rows)))
+    put(root, "list_eval_partition.csv", "\n".join(["image_id,partition", *(f"{n},{p}" for n, p in zip(NAMES, PARTITION, strict=True))]))
+    columns = [f"{point}_{axis}" for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"]
+    marks = [["image_id", *columns], *([name, *map(str, POINTS)] for name in NAMES)]
+    put(root, "list_landmarks_align_celeba.csv", "\n".join(map(",".join, marks)))
+    buffer = io.BytesIO()
+    Image.fromarray(face()).save(buffer, "PNG")
+    for name in NAMES:
+        put(root, f"img_align_celeba/img_align_celeba/{name}", buffer.getvalue())
+    return root
+
+
+@pytest.mark.parametrize("options", [{}, {"binary": True}, {"numbered": True}], ids=str)
+@pytest.mark.parametrize("inner", ["", "archive"])
+def test_kaggle(tmp_path: Path, options: dict, inner: str) -> None:
+    write_kaggle(tmp_path / "data" / inner, **options)
+    faces, ours = celeba.load(tmp_path / "data"), celeba.load(write_celeba(tmp_path / "ours"))
+    assert faces.names.tolist() == list(NAMES) and faces.split.tolist() == ours.split.tolist()
+    assert faces.attributes.equals(ours.attributes) and np.array_equal(faces.landmarks, ours.landmarks)
+    assert np.array_equal(faces.images, ours.images) and faces.identities is None
+    assert faces.name == "CelebA (Kaggle's copy: tables as .csv; without identity_CelebA.txt no people)" and ours.name == "CelebA"
+
+
+KAGGLE = {
+    "header of another kind": (edit("list_attr_celeba.csv", "Smiling", "Frowning"), r"list_attr_celeba\.csv, line 1: .*, with Smiling"),
+    "label out of range": (edit("list_attr_celeba.csv", f"{SECOND},-1", f"{SECOND},0"), r"list_attr_celeba\.csv, line 3: value 0"),
+    "column missing": (edit("list_eval_partition.csv", f"{SECOND},0", SECOND), r"list_eval_partition\.csv, line 3: 1 columns"),
+    "part out of range": (edit("list_eval_partition.csv", f"{SECOND},0", f"{SECOND},3"), "line 3: value 3"),
+    "duplicate id": (edit("list_attr_celeba.csv", SECOND, NAMES[0]), "line 3: 000001.jpg is listed twice"),
+    "image listed but absent": (drop(f"img_align_celeba/img_align_celeba/{SECOND}"), f"{SECOND}: not found"),
+    "label file missing": (drop("list_attr_celeba.csv"), r"celeba\.txt: not found: an unknown layout, with .*list_eval"),
+}
+
+
+@pytest.mark.parametrize("case", KAGGLE)
+def test_bad_input_of_kaggles_copy(tmp_path: Path, case: str) -> None:
+    change, words = KAGGLE[case]
+    change(write_kaggle(tmp_path))
+    with pytest.raises(DataError, match=words):
+        celeba.load(tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SEQUENCES, image_bytes, lab_marks, tamper, write_ckplus
+from conftest import SEQUENCES, edit, image_bytes, lab_marks, pack, put, tamper, write_ckplus
 from PIL import Image
 from test_folder import DAMAGES, damage
 
@@ -166,3 +166,94 @@ def test_bad_input_of_any_layout(tmp_path: Path, case: str, monkeypatch: pytest.
     words = damage(case, folder / "S005/001/S005_001_00000011.png", folder, monkeypatch)
     with pytest.raises(DataError, match=words):
         _ = ckplus.load(tmp_path / "ckplus").images
+
+
+# -- copies ---------------------------------------------------------------------------------------------------------------
+
+WORDS = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
+
+
+def write_cut(root: Path, inner: str = "CK+48") -> Path:
+    """Three frames of 48x48 of a sequence of each class, each of another person."""
+    for k, word in enumerate(WORDS):
+        for frame in (15, 16, 17):
+            put(root, f"{inner}/{word}/S{k + 1:03d}_004_{frame:08d}.png", image_bytes(3 * k + frame, (48, 48), "L", "PNG"))
+    return root
+
+
+@pytest.mark.parametrize("inner", ["CK+48", ".", "archive/CK+48"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_cut_out_faces(tmp_path: Path, inner: str, packed: bool) -> None:
+    root = write_cut(tmp_path / "ckplus", inner)
+    if packed:
+        pack(root)
+    faces = ckplus.load(root, align=None)
+    assert faces.images.shape == (21, 48, 48) and faces.classes == CKPLUS.classes[1:]
+    assert faces.labels.tolist() == [i for i in range(7) for _ in range(3)] and (faces.identities == faces.labels + 1).all()
+    assert faces.landmarks is None and faces.truth is None
+    assert faces.name == "CK+ (Kaggle's CK+48: cut-out faces; without Landmarks no landmarks; without FACS no action units)"
+    large = ckplus.load(root, frames="apex1", classes=6)
+    assert large.images.shape == (6, 100, 100) and all(name.endswith("17.png") for name in large.names)
+
+
+@pytest.mark.parametrize("options", [{"frames": "onset"}, {"frames": "all"}, {"classes": 8}, {"classes": BASIC}])
+def test_cut_out_faces_have_no_first_frames(tmp_path: Path, options: dict) -> None:
+    with pytest.raises(DataError, match="last three frames of each sequence; expected whole sequences, in the owners' cohn-kanade-images"):
+        ckplus.load(write_cut(tmp_path), **options)
+
+
+CUT = {
+    "class unknown": ("CK+48/bored/S009_004_00000017.png", "unexpected file"),
+    "name of another kind": ("CK+48/anger/17.png", "unexpected file"),
+    "image twice": ("CK+48/fear/S001_004_00000017.png", "S001_004_00000017.png: comes twice, first as CK.48/anger"),
+    "image truncated": ("CK+48/anger/S001_004_00000017.png", "cannot be decoded"),
+}
+
+
+@pytest.mark.parametrize("case", CUT)
+def test_bad_input_of_cut_out_faces(tmp_path: Path, case: str) -> None:
+    name, words = CUT[case]
+    put(write_cut(tmp_path), name, image_bytes(0, (48, 48), "L", "PNG")[:80])
+    with pytest.raises(DataError, match=words):
+        _ = ckplus.load(tmp_path).images
+
+
+def write_extended(root: Path) -> Path:
+    rows = [f"{code},{' '.join([str(10 * code)] * 2304)},{usage}" for code in range(8) for usage in ("Training", "PrivateTest")]
+    put(root, "ckextended.csv", "\n".join(["emotion,pixels,Usage", *rows, ""]))
+    return root
+
+
+def test_extended_table(tmp_path: Path) -> None:
+    faces = ckplus.load(write_extended(tmp_path))
+    shown = [faces.classes[label] for label in faces.labels[::2]]
+    assert shown == ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "contempt"]  # neutral, code 6, is not asked for
+    assert faces.images[:, 0, 0].tolist() == [10 * code for code in (0, 1, 2, 3, 4, 5, 7) for _ in range(2)]
+    assert faces.images.shape == (14, 100, 100) and set(faces.split) == {"none"} and faces.identities is None
+    assert "ckextended.csv: cut-out faces, a frame of each sequence; without cohn-kanade-images no people" in faces.name
+    assert ckplus.load(tmp_path, align=None).images.shape[1:] == (48, 48)
+    assert ckplus.load(tmp_path, classes=8).class_counts()["neutral"] == 2
+    assert ckplus.load(tmp_path, frames="onset").class_counts()["neutral"] == len(ckplus.load(tmp_path, frames="onset")) == 2
+    with pytest.raises(DataError, match=r"ckextended\.csv: a copy of one frame .* in the owners' cohn-kanade-images"):
+        ckplus.load(tmp_path, frames="all")
+    edit("ckextended.csv", "\n7,", "\n8,")(tmp_path)
+    with pytest.raises(DataError, match=r"ckextended\.csv, line 16: emotion '8'; expected 0 to 7"):
+        ckplus.load(tmp_path)
+
+
+def test_without_landmarks(ckplus_tree: Path) -> None:
+    place = ckplus_tree / "Landmarks"
+    (place if place.exists() else place.with_suffix(".zip")).rename(ckplus_tree / "away")
+    with pytest.raises(DataError, match=r"Landmarks: not found; expected the owners' landmarks, .* by which faces are aligned"):
+        ckplus.load(ckplus_tree)
+    raw = ckplus.load(ckplus_tree, align=None)
+    assert raw.images.shape == (9, 128, 128) and raw.landmarks is None and raw.landmarks_dense is None
+    assert raw.name == "CK+ (without Landmarks no landmarks or alignment)" and "au_4" in raw.truth
+    tamper(ckplus_tree, "cohn-kanade-images", "S010/002/S010_002_00000014.png", lambda _: image_bytes(0, (128, 160), "L", "PNG"))
+    assert pickle.loads(pickle.dumps(ckplus.load(ckplus_tree, need_landmarks=False))).images.shape == (9, 100, 100)
+
+
+def test_a_copy_that_no_loader_knows_is_described(tmp_path: Path) -> None:
+    put(tmp_path, "faces/a.h5", "x")
+    with pytest.raises(DataError, match=r"an unknown layout, with faces/; expected .*CK\+48.*ckextended\.csv"):
+        ckplus.load(tmp_path)

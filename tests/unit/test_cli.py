@@ -1,9 +1,10 @@
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import tamper, write_muxspace
+from conftest import tamper, write_muxspace, write_rafdb
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -150,10 +151,18 @@ def test_show_reminds_of_real_people(miniature, tmp_path):
     (tmp_path / "out").mkdir()
     result = run("data", "show", "rafdb-basic", "--root", str(miniature), "--out", str(tmp_path / "out" / "sheet.png"), "--columns", "2")
     assert result.exit_code == 0, result.output
-    assert "4 classes of RAF-DB, basic classes" in result.output and "do not publish" in result.output
+    assert "4 classes of RAF-DB basic" in result.output and "do not publish" in result.output
     with Image.open(tmp_path / "out" / "sheet.png") as picture:
         assert picture.height > picture.width
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["sheet.png"]
+
+
+def test_data_check_says_as_what_a_copy_was_read(tmp_path):
+    write_rafdb(tmp_path / "raf-basic")
+    shutil.rmtree(tmp_path / "raf-basic/basic/Annotation")
+    result = run("data", "check", "rafdb-basic", "--root", str(tmp_path / "raf-basic"))
+    assert result.exit_code == 1 and "of its counts differ" in result.output
+    assert "read as RAF-DB basic (without Annotation/manual and auto no landmarks or attributes)\n" in result.output
 
 
 def test_show_of_rendered_faces_needs_no_reminder(facsynth_tree, tmp_path):

@@ -195,8 +195,9 @@ def test_stand_ins_are_no_finding(run, tmp_path):
 
 
 def stand_in(context, role, skill):
-    context.loaded.append({"role": "facsynth lab", "options": {}, "sha256": "0", "name": "facsynth", "count": 420})
-    context.loaded.append({"role": "basic", "options": {}, "sha256": "0", "name": "muxspace", "count": 420})
+    known = {"options": {}, "sha256": "0", "count": 420, "contents": "0", "points": None, "decoder": "0"}
+    context.loaded.append({"role": "facsynth lab", "name": "facsynth", **known})
+    context.loaded.append({"role": "basic", "name": "muxspace", **known})
     return toy.answer(context, "RBF SVM HOG", skill, role=role)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import drop, edit, fill, image_bytes, pack, put
+from PIL import Image
 
 from fer_utils.datasets import DataError, fer2013
 from fer_utils.labels import BASIC, FER2013, FERPLUS
@@ -260,7 +261,7 @@ BAD = {
         "truncated image": (fill("train/happy/im0.png", image_bytes(0, (48, 48), "L", "JPEG")[:-40]), "im0.png: cannot be decoded"),
         "zero bytes": (fill("train/happy/im0.png", b""), "im0.png: empty file"),
         "wrong size": (fill("train/happy/im0.png", image_bytes(0, (50, 48), "L", "PNG")), "im0.png: 50x48 pixels; expected 48x48"),
-        "name not UTF-8": (fill(f"train/happy/{os.fsdecode(b'caf' + bytes([0xE9]))}.png", b"x"), "unexpected file"),
+        "name not UTF-8": (fill(f"train/happy/{os.fsdecode(b'caf' + bytes([0xE9]))}.png", b"x"), "a name that is not UTF-8"),
         "link leaving the folder": (link("train/happy/9.png", "../../../outside.png"), "9.png: a link that leaves the folder"),
         "link to itself": (link("train/happy/9.png", "9.png"), r"9\.png"),
     },
@@ -303,3 +304,118 @@ def test_bad_input_unreadable(tree: Path, monkeypatch: pytest.MonkeyPatch, name:
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(DataError, match=f"{name}: cannot be read .Permission denied"):
         fer2013.load_ferplus(tree)
+
+
+# -- copies ---------------------------------------------------------------------------------------------------------------
+
+PLAIN = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+ADJECTIVES = ("angry", "disgusted", "fearful", "happy", "neutral", "sad", "surprised")
+PICTURE = image_bytes(0, (48, 48), "L", "PNG")
+
+
+@pytest.mark.parametrize(
+    ("inner", "parts", "words", "splits"),
+    [
+        ("", ("train", "test"), ADJECTIVES, {"train": 7, "test": 7}),
+        ("images/", ("train", "validation"), PLAIN, {"train": 7, "val": 7}),
+        ("", ("Training", "PublicTest", "PrivateTest"), PLAIN, {"train": 7, "val": 7, "test": 7}),
+        ("archive/fer2013/", ("train", "test"), PLAIN, {"train": 7, "test": 7}),
+    ],
+)
+@pytest.mark.parametrize("zipped", [False, True], ids=["folders", "zip"])
+def test_folders_of_copies(
+    tmp_path: Path, inner: str, parts: tuple[str, ...], words: tuple[str, ...], splits: dict[str, int], zipped: bool
+) -> None:
+    root = tmp_path / "fer2013"
+    for part in parts:
+        for word in words:
+            put(root, f"{inner}{part}/{word}/im0.png", PICTURE)
+    if zipped:
+        pack(root)
+    faces = fer2013.load(root)
+    assert dict(zip(*np.unique(faces.split, return_counts=True), strict=True)) == splits
+    assert set(faces.class_counts().values()) == {len(parts)} and faces.images.shape == (7 * len(parts), 48, 48)
+    nouns = dict(zip(words, ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"), strict=True))
+    assert [faces.classes[label] for label in faces.labels] == [nouns[name.split("/")[-2]] for name in faces.names]
+    assert faces.name == f"FER2013 (pictures in {' and '.join(sorted(f'{inner}{part}' for part in parts))})"
+
+
+@pytest.mark.parametrize("place", ["fer2013/fer2013.csv", "fer2013", "archive/fer2013", "data.csv"])
+def test_table_in_other_places(tmp_path: Path, place: str) -> None:
+    table = (write_table(tmp_path / "whole") / CSV).read_bytes()
+    put(tmp_path / "root", place, table)
+    faces = fer2013.load(tmp_path / "root" / (place if place == "data.csv" else ""))
+    assert faces.labels.tolist() == [label for label, _ in ROWS] and faces.name == "FER2013"
+
+
+def test_the_contests_training_table_alone(tmp_path: Path) -> None:
+    put(tmp_path, "train.csv", "\n".join(["emotion,pixels", *(f"{label},{row_text(i)}" for i, (label, _) in enumerate(ROWS))]))
+    put(tmp_path, "test.csv", f"pixels\n{row_text(0)}\n")
+    faces = fer2013.load(tmp_path)
+    assert faces.split.tolist() == ["train"] * 6 and np.array_equal(faces.images[5], pixels(5))
+    assert faces.name == "FER2013 (the contest's train.csv: the training part alone)"
+    with pytest.raises(DataError, match=r"train\.csv: no images of the test part"):
+        fer2013.load(tmp_path, split="test")
+
+
+def test_a_column_of_row_numbers(tmp_path: Path) -> None:
+    lines = [f"{i},{label},{row_text(i)},{usage}" for i, (label, usage) in enumerate(ROWS)]
+    put(tmp_path, CSV, "\n".join([",emotion,pixels,usage", *lines]))
+    assert fer2013.load(tmp_path).labels.tolist() == [label for label, _ in ROWS]
+
+
+def test_a_copy_that_no_loader_knows_is_described(tmp_path: Path) -> None:
+    put(tmp_path, "fer2013.tar.gz", "x")
+    with pytest.raises(DataError, match=r"no images: an unknown layout, with fer2013\.tar\.gz; expected .*unpacked"):
+        fer2013.load(tmp_path)
+    put(tmp_path, "train/3/im0.png", PICTURE)
+    with pytest.raises(DataError, match=r"class '3'.*numbers do not say which emotion"):
+        fer2013.load(tmp_path)
+
+
+def write_script(root: Path) -> Path:
+    """What FER+'s own script writes; the names go on from part to part."""
+    for i, ((_, usage), (name, votes)) in enumerate(zip(ROWS, VOTES, strict=True)):
+        part = {"Training": "Train", "PublicTest": "Valid", "PrivateTest": "Test"}[usage]
+        path = root / f"FER2013{part}" / "label.csv"
+        if name:
+            put(root, f"FER2013{part}/{name}", image_bytes(i, (48, 48), "L", "PNG"))
+            rest = path.read_text() if path.exists() else ""
+            put(path.parent, path.name, f'{rest}{name},"(0, 0, 48, 48)",{",".join(map(str, votes))}\n')
+    return root
+
+
+@pytest.mark.parametrize("place", ["fer2013", "ferplus", "ferplus/data"])
+def test_ferplus_as_its_script_writes_it(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    table = fer2013.load_ferplus(tree)
+    drop(CSV)(tree)
+    monkeypatch.setenv("FER_DATA", str(tmp_path / "data"))
+    write_script(tmp_path / "data" / place)
+    faces = fer2013.load_ferplus()
+    assert [name.split("/")[1] for name in faces.names] == table.names.tolist()
+    assert faces.labels.tolist() == table.labels.tolist() and faces.split.tolist() == table.split.tolist()
+    assert np.array_equal(faces.distributions, table.distributions) and faces.votes["label"].tolist() == table.votes["label"].tolist()
+    assert np.array_equal(faces.images[0], np.asarray(Image.open(tmp_path / "data" / place / faces.names[0])))
+    assert faces.name == "FER+ (as its own script writes it, FER2013Train, FER2013Valid, FER2013Test)"
+    assert fer2013.load_ferplus(split="test", mode="probability").names.tolist() == ["FER2013Test/fer0000005.png"]
+
+
+SCRIPT = {
+    "label file missing": (drop("FER2013Valid/label.csv"), r"FER2013Valid/label\.csv: not found"),
+    "wrong column count": (edit("FER2013Train/label.csv", ",0,0\n", ",0\n"), "label.csv, line 1"),
+    "vote not a number": (edit("FER2013Train/label.csv", ",6,3", ",6,x"), "label.csv, line 1"),
+    "quote not closed": (edit("FER2013Train/label.csv", ')"', ")"), "label.csv, line 1: .* cannot be read"),
+    "box of a part": (edit("FER2013Train/label.csv", "(0, 0, 48", "(0, 9, 48"), r"line 1: a box '\(0, 9"),
+    "duplicate id": (edit("FER2013Train/label.csv", "fer0000001", "fer0000000"), "line 2: fer0000000.png is listed twice"),
+    "image listed but absent": (drop("FER2013Test/fer0000005.png"), r"fer0000005\.png: not found.*label\.csv, line 2, names it"),
+    "image unlisted": (fill("FER2013Test/fer0000009.png", b"x"), r"fer0000009\.png: not in .*label\.csv"),
+    "image truncated": (fill("FER2013Test/fer0000005.png", PICTURE[:90]), "cannot be decoded"),
+}
+
+
+@pytest.mark.parametrize("case", SCRIPT)
+def test_bad_input_of_the_script(tmp_path: Path, case: str) -> None:
+    change, words = SCRIPT[case]
+    change(write_script(tmp_path))
+    with pytest.raises(DataError, match=words):
+        _ = fer2013.load_ferplus(tmp_path).images

@@ -24,6 +24,9 @@ __all__ = [
 
 #: Channels of the first convolution and of the three blocks, and how often attention halves the maps of each (2.2).
 STEM, CHANNELS, SAMPLINGS = 64, (128, 256, 512), (2, 1, 0)
+#: Deviation of a feature at the first step. The classifier's steps grow with the features' squared length: from 1 they overshoot, and the
+#: network learns no more than how often each class comes.
+FEATURE_DEVIATION = 0.1
 #: Makes a unit of so many inputs and as many outputs.
 _Maker = Callable[[int], nn.Module]
 
@@ -413,7 +416,7 @@ class LBAN(FaceModel):
 
     @torch.no_grad()
     def _draw_weights(self) -> None:
-        """Draw the weights as all networks of the book are drawn, but for two kinds.
+        """Draw the weights as all networks of the book are drawn, but for three kinds; the third is :data:`FEATURE_DEVIATION`.
 
         A deconvolution's maps start as large as its inputs. The last convolution before a sigmoid starts as small as the last layer: so
         attention starts at about a half, while of large inputs a sigmoid gives 0 or 1, and learns nothing.
@@ -427,6 +430,8 @@ class LBAN(FaceModel):
                 nn.init.normal_(layer.weight, std=(4 / layer.weight[:, 0].numel()) ** 0.5)
             elif isinstance(layer, _Attention):
                 nn.init.normal_(layer.weigh[-1].weight, std=0.01)
+            elif isinstance(layer, nn.BatchNorm1d):
+                nn.init.constant_(layer.weight, FEATURE_DEVIATION)
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Compute class scores ``[B, num_classes]`` before the softmax from features ``[B, features]``, some dropped in training."""
@@ -508,6 +513,7 @@ class SlimVGG(FaceModel):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(features, num_classes)
         initialise(self)
+        nn.init.constant_(self.body[-1].weight, FEATURE_DEVIATION)
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Compute class scores ``[B, num_classes]`` before the softmax from features ``[B, D]``, some dropped in training."""

@@ -16,7 +16,9 @@ class LBANIL(Recipe):
     """The network, its losses and their training (sections 2 to 4.2); what the paper does not say is marked.
 
     The paper counts epochs, and says when the learning rate first falls and how often, but not when training ends. The book's size is an
-    eighth of the width and half of the resolution. Its learning rate is larger, since fewer steps are taken.
+    eighth of the width and half of the resolution. Its learning rate is larger and its weight decay smaller,
+    since fewer steps are taken: with the paper's decay the network still guessed after 3,800 of them, at learning rates of 0.001 and 0.01.
+    They were tried on training people who were held back.
     """
 
     weight: float = 0.6  # lambda, 4.2; of center and island loss not said, the same here
@@ -31,7 +33,7 @@ class LBANIL(Recipe):
     features: int = 128  # section 2
     batch_size: int = 64  # 4.2
     momentum: float = 0.9  # 4.2
-    weight_decay: float = 0.05  # of all layers, 4.2
+    weight_decay: float = scale(0.05)  # of all layers, 4.2
     gamma: float = 0.9  # 4.2
     crops: int = 10  # of a test image, 4.1
     learning_rate: float = scale(0.001)  # 4.2
@@ -47,12 +49,12 @@ class LBANIL(Recipe):
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
         Profile.SMOKE: {
-            "learning_rate": 0.01, "epochs": 3, "first_drop": 1, "drop_every": 1, "input_size": 24, "image_size": 30, "width": 0.05,
-            "images": 12, "folds": 2,
+            "learning_rate": 0.1, "weight_decay": 0.0005, "epochs": 3, "first_drop": 1, "drop_every": 1, "input_size": 24,
+            "image_size": 30, "width": 0.05, "images": 12, "folds": 2,
         },
         Profile.BOOK: {
-            "learning_rate": 0.01, "epochs": 40, "first_drop": 8, "drop_every": 2, "input_size": 40, "image_size": 50, "width": 0.125,
-            "precision": "bfloat16",
+            "learning_rate": 0.1, "weight_decay": 0.0005, "epochs": 80, "first_drop": 16, "drop_every": 4, "input_size": 40,
+            "image_size": 50, "width": 0.125, "precision": "bfloat16",
         },
     }
 

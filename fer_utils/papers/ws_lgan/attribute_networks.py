@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ...datasets import celeba
 from ...datasets.base import FaceDataset
+from ...experiments.contents import describe_contents
 from ...experiments.context import RunContext
 from ...experiments.faces import fingerprint_faces
 from ...experiments.registry import Run, Setup, register_experiment
@@ -80,7 +81,8 @@ def draw_task(
     pool = pool_faces(celeba.load(**options))
     task = sample_task(pool, part, recipe.images, recipe.validation, seed, without=without)
     # of 200,000 images only those that were drawn are read, and tied to the result
-    drawn = {"role": "celeba", "options": options, **fingerprint_faces("celeba", task.train)}
+    known = {**fingerprint_faces("celeba", task.train), **describe_contents(task.train)}
+    drawn = {"role": "celeba", "options": options, **known}
     if drawn not in context.loaded:
         context.loaded.append(drawn)
     return task

@@ -37,7 +37,7 @@ from .recipe import Generator, Looking
 
 __all__ = [
     "choose_threshold", "compute_unit", "list_conditions", "measure_dropped", "measure_maps", "measure_places",
-    "measure_unit", "score_places",
+    "measure_unit", "move_faces", "score_places",
 ]
 
 _MAPS = "ws-lgan/figure-6"
@@ -78,21 +78,31 @@ def measure_maps(context: RunContext, looking: Looking, generator: Generator) ->
     Returns
     -------
     list of Score
-        Rows ``eyes map`` and ``mouth map``; and ``mean eyes map`` and ``mean mouth map``, the average over training
-        faces in the place of each face's own map. See :func:`score_places`.
+        Rows ``eyes map`` and ``mouth map``; ``mean eyes map`` and ``mean mouth map``, the average over training faces in
+        the place of each face's own map; ``eyes map of yes`` and ``mouth map of yes``, where the class *attribute* is
+        mapped back on all faces, also where the branch says no; and ``eyes map, moved`` and ``mouth map, moved``, on faces
+        that :func:`move_faces` pushed. See :func:`score_places`.
     """
     branches, scores = load_branches(context), []
     train, held_back, tests = _load_known(context, looking, context.seed or 0)
-    own = {name: compute_maps(branches, generator.evidence, faces) for name, faces in tests.items()}
-    chosen_on = compute_maps(branches, generator.evidence, held_back)
-    mean = compute_maps(branches, generator.evidence, train).mean(axis=0, keepdims=True)  # [1, 2, H, W]
-    for i, part in enumerate(PARTS):
-        for row, maps, guide in (
-            (f"{part} map", {name: found[:, i] for name, found in own.items()}, chosen_on[:, i]),
-            (f"mean {part} map", dict.fromkeys(tests, mean[:, i]), mean[:, i]),
-        ):
-            threshold = choose_threshold(guide, find_regions(held_back, part), looking.grid)
-            scores += [score_places(row, name, maps[name], tests[name], part, threshold, looking) for name in tests]
+    for evidence, word in ((generator.evidence, "map"), ("positive", "map of yes")):
+        own = {name: compute_maps(branches, evidence, faces) for name, faces in tests.items()}
+        chosen_on = compute_maps(branches, evidence, held_back)
+        rows = [(f"{{}} {word}", tests, own, chosen_on)]
+        if word == "map":
+            mean = compute_maps(branches, evidence, train).mean(axis=0, keepdims=True)  # [1, 2, H, W]
+            moved = {name: move_faces(faces, looking.reach) for name, faces in tests.items()}
+            on_moved = {name: compute_maps(branches, evidence, faces) for name, faces in moved.items()}
+            rows += [("mean {} map", tests, dict.fromkeys(tests, mean), mean), ("{} map, moved", moved, on_moved, chosen_on)]
+        for i, part in enumerate(PARTS):
+            for row, seen, maps, guide in rows:
+                threshold = choose_threshold(guide[:, i], find_regions(held_back, part), looking.grid)
+                scores += [
+                    score_places(
+                        row.format(part), name, maps[name][:, i], faces, part, threshold, looking, by_condition=seen is tests,
+                    )
+                    for name, faces in seen.items()
+                ]
     return scores
 
 
@@ -102,10 +112,12 @@ def measure_places(context: RunContext, looking: Looking) -> list[Score]:
     Returns
     -------
     list of Score
-        Rows ``eyes template`` and ``mouth template``, see :func:`score_places`; and ``chance``: a pixel drawn at random
-        points at a region as often as its share of the image, which is also the overlap of the whole image with it.
+        Rows ``eyes template`` and ``mouth template``, see :func:`score_places`, both also ``, moved``; and ``chance``: a
+        pixel drawn at random points at a region as often as its share of the image, which is also the overlap of the
+        whole image with it.
     """
     train, held_back, tests = _load_known(context, looking, 0)
+    moved = {name: move_faces(faces, looking.reach) for name, faces in tests.items()}
     scores = []
     for part in PARTS:
         template = make_template(find_regions(train, part))[None]
@@ -113,6 +125,10 @@ def measure_places(context: RunContext, looking: Looking) -> list[Score]:
         scores += [
             score_places(f"{part} template", name, template, faces, part, threshold, looking)
             for name, faces in tests.items()
+        ]
+        scores += [
+            score_places(f"{part} template, moved", name, template, faces, part, threshold, looking, by_condition=False)
+            for name, faces in moved.items()
         ]
     for name, faces in tests.items():
         values = {}
@@ -132,6 +148,32 @@ def _load_known(
     split = validation_split(train, looking.validation, seed)
     lab_name, lab = load_rendered(context, "lab", looking.images)
     return train.subset(split.train), train.subset(split.test), {name: basic.test, lab_name: lab}
+
+
+def move_faces(faces: FaceDataset, reach: int, seed: int = 0) -> FaceDataset:
+    """Push each face and its regions off its place, as an alignment does that fails.
+
+    Parameters
+    ----------
+    faces : FaceDataset
+        With ``masks``.
+    reach : int
+        Pixels that a face moves at most, to either side and up or down. What comes in repeats the image's edge, and
+        belongs to no region.
+    seed : int
+        Draws how far each one goes.
+    """
+    assert faces.masks is not None
+    size = faces.masks.shape[1]
+    steps = np.random.default_rng(seed).integers(-reach, reach + 1, (len(faces), 2))
+    images, masks = np.empty_like(faces.images), np.zeros_like(faces.masks)
+    for i, (down, right) in enumerate(steps):
+        rows, columns = np.arange(size) - down, np.arange(size) - right
+        inside = np.ix_((rows >= 0) & (rows < size), (columns >= 0) & (columns < size))
+        rows, columns = rows.clip(0, size - 1), columns.clip(0, size - 1)
+        images[i] = faces.images[i][np.ix_(rows, columns)]
+        masks[i][inside] = faces.masks[i][np.ix_(rows, columns)][inside]
+    return faces.replace(images=images, masks=masks, landmarks=None)
 
 
 def choose_threshold(maps: np.ndarray, regions: np.ndarray, grid: tuple[float, ...]) -> float:

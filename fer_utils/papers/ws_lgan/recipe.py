@@ -98,6 +98,7 @@ class Looking(Recipe):
     grid: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of thresholds; one of them is chosen
     shown: tuple[float, ...] = (0.3, 0.5, 0.7)  # thresholds at which each face is kept
     turns: tuple[float, ...] = (15.0, 30.0)  # degrees of yaw that part nearly frontal faces, turned ones and half profiles
+    reach: int = 15  # pixels of 100 that a face is moved at most, up or down and to the sides
     validation: float = 0.2  # share of the training people on whom the threshold is chosen
     images: int | None = scale(None)  # of a class, in each part; None for all
 

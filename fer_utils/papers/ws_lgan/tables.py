@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ...datasets.base import FaceDataset
+from ...experiments.contents import describe_contents
 from ...experiments.context import RunContext
 from ...experiments.faces import fingerprint_faces, limit_per_class, load_role
 from ...experiments.registry import Run, Setup, register_experiment
@@ -140,7 +141,8 @@ def measure_network(
         start.to("cuda")  # before maps are computed
     if pretraining is not None:
         faces = limit_per_class(load_role(pretraining), recipe.images).train
-        context.loaded.append({"role": pretraining, "options": {}, **fingerprint_faces(pretraining, faces)})
+        known = {**fingerprint_faces(pretraining, faces), **describe_contents(faces)}
+        context.loaded.append({"role": pretraining, "options": {}, **known})
         start = training.train(start, faces, derive_samples(start, faces), "pretraining")
     scores, guesses, separations = [], {}, {}
     for role in roles:

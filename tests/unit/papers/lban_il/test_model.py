@@ -271,7 +271,11 @@ def test_maps_start_neither_faint_nor_huge(normalise):
     maps = torch.rand(16, 3, 32, 32)
     for name, layer in model.body.named_children():
         maps = layer(maps)
-        assert 0.2 < float(maps.detach().square().mean().sqrt()) < 20, name
+        size = float(maps.detach().square().mean().sqrt())
+        if name == "norm" and normalise:
+            assert 0.09 < size < 0.11, "features start short, so that the classifier's first steps do not overshoot"
+        else:
+            assert 0.2 < size < 20, name
 
 
 @pytest.mark.parametrize(

@@ -116,13 +116,43 @@ def test_places_are_chosen_on_training_people_alone(tmp_path, monkeypatch):
     assert eyes.series["threshold"] == upside_down["eyes template", "basic"].series["threshold"]
 
 
+def test_moved_faces_take_their_regions_along():
+    some = known(56)
+    moved = figures.move_faces(some, 3, seed=4)
+    again = figures.move_faces(some, 3, seed=4)
+    assert np.array_equal(moved.images, again.images) and np.array_equal(moved.masks, again.masks)
+    assert not np.array_equal(moved.masks, figures.move_faces(some, 3, seed=5).masks)
+    steps = np.random.default_rng(4).integers(-3, 4, (56, 2))
+    assert len(np.unique(steps, axis=0)) > 20
+    for k, (down, right) in enumerate(steps):
+        inner = slice(3, -3), slice(3, -3)
+        for whole, found in ((some.images, moved.images), (some.masks, moved.masks)):
+            assert np.array_equal(np.roll(whole[k], (down, right), (0, 1))[inner], found[k][inner])
+    full = some.replace(masks=np.ones_like(some.masks))
+    shares = figures.move_faces(full, 3, seed=4).masks.mean((1, 2))
+    size = some.masks.shape[1]
+    np.testing.assert_allclose(shares, np.prod(1 - np.abs(steps) / size, axis=1), err_msg="what comes in belongs to no region")
+    assert np.array_equal(figures.move_faces(some, 0).images, some.images)
+
+
+def test_a_template_misses_faces_that_were_moved(tmp_path, monkeypatch):
+    some = known(56)
+    monkeypatch.setattr(figures, "load_rendered", lambda context, role, images: (role, some))
+    found = figures.measure_places(make_context(tmp_path), replace(LOOKING, validation=0.5, reach=6))
+    scores = {(score.row, score.role): score.metrics["eyes IoU"] for score in found if "template" in score.row}
+    assert scores["eyes template, moved", "basic"] < 0.8 < scores["eyes template", "basic"] == 1
+
+
 def test_a_mean_map_is_one_for_all(tmp_path, monkeypatch):
     some, branches = known(56), tuple(build_attribute_network(STAGE_1, seed) for seed in (1, 2))
     monkeypatch.setattr(figures, "load_rendered", lambda context, role, images: (role, some))
     monkeypatch.setattr(figures, "load_branches", lambda context: branches)
     looking = replace(LOOKING, validation=0.5)
     scores = {(s.row, s.role): s for s in figures.measure_maps(make_context(tmp_path), looking, STAGE_1)}
-    assert {row for row, _ in scores} == {"eyes map", "mouth map", "mean eyes map", "mean mouth map"}
+    assert {row for row, _ in scores} == {
+        f"{before}{part} map{behind}" for part in ("eyes", "mouth")
+        for before, behind in (("", ""), ("mean ", ""), ("", " of yes"), ("", ", moved"))
+    }
     assert len(np.unique(scores["mean eyes map", "basic"].values["eyes pointing"][:6])) == 1
     maps = kept.compute_maps(branches, "predicted", some.test)[:, 0]
     (at,) = scores["eyes map", "basic"].series["threshold"]
