@@ -260,6 +260,30 @@ def measure(
 
 
 @app.command()
+def read(
+    out: Annotated[Path, typer.Option(help="The page to write (.html); replaced if it is there.")],
+    photo: Annotated[Path | None, typer.Argument(help="A photograph, or a folder or .zip of photographs.")] = None,
+    camera: Annotated[int | None, typer.Option(help="In place of PHOTO: one frame of this camera; 0 is the first.", min=0)] = None,
+) -> None:
+    """Show what the book's networks say of the faces in any photograph, and how they disagree. Nothing leaves this machine.
+
+    It gives words to pixels. It does not say what anyone feels.
+    """
+    if (photo is None) == (camera is None):
+        raise _fail("expected a photograph (or a folder of them), or --camera 0")
+    if out.suffix.lower() not in (".html", ".htm") or not out.parent.is_dir() or out.is_dir():
+        raise _fail(f"cannot write {out}; expected an .html file in a folder that is there")
+    from .reading import read_photographs
+
+    try:
+        photos = read_photographs(photo, camera, out, say=lambda text: typer.echo(text, err=True))
+    except (ValueError, ImportError, OSError) as error:
+        raise _fail(str(error)) from None
+    faces = sum(len(one.faces) for one in photos)
+    typer.echo(f"{out}: {faces} face{'' if faces == 1 else 's'} in {len(photos)} photograph{'' if len(photos) == 1 else 's'}")
+
+
+@app.command()
 def plan(
     id: Annotated[str, typer.Argument(help="An experiment, such as dlp-cnn/table-6.", metavar="PAPER/ITEM")],
     profile: Annotated[Profile, typer.Option(help="The size of the runs.")] = Profile.BOOK,

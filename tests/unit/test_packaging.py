@@ -39,6 +39,7 @@ ORDER = (
     "papers",
     "plotting",
     "facsynth",
+    "reading",
     "cli",
 )
 PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([0-9][A-Za-z0-9.+!]*)$")
@@ -210,7 +211,7 @@ def test_the_wheel_holds_the_package(tmp_path):
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     held = set(zipfile.ZipFile(wheel).namelist())
-    kinds = {".py", ".yaml", ".json", ".safetensors"}
+    kinds = {".py", ".yaml", ".json", ".safetensors", ".html"}
     sources = [path for path in PACKAGE.rglob("*") if path.suffix in kinds and "__pycache__" not in path.parts]
     wanted = {path.relative_to(ROOT).as_posix() for path in sources}
     assert sorted(wanted - held) == []
