@@ -27,7 +27,7 @@ from test_folder import write_table
 from test_mmi import write_session
 from test_rafdb import write_kaggle as write_rafdb_kaggle
 
-from fer_utils.crowd.chunks import open_source
+from fer_utils.crowd.tables import open_votes
 from fer_utils.datasets import (
     DataError,
     FaceDataset,
@@ -169,8 +169,9 @@ def write_crowd_parquet(root: Path) -> None:
 
 def read_crowd(root: Path) -> None:
     (path,) = (path for path in root.iterdir() if path.name.startswith("votes"))
-    with open_source(path) as source:
-        assert len(source.tasks) and len(source.classes) > 1
+    with open_votes(path) as table:
+        for tasks, _, labels in table.batches:
+            assert len(tasks) == len(labels)
 
 
 def write_session_tree(root: Path) -> None:
