@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, printable
 from ..labels import ADJECTIVES
 from .base import FaceDataset
 from .decoding import SUFFIXES, name_picture
@@ -158,9 +158,8 @@ def _warn_of_others(source: Source, suffixes: tuple[str, ...]) -> None:
     if found:
         name, kind = found[0]
         number = "a picture is" if len(found) == 1 else f"{len(found)} pictures are"
-        where = source.where(name).encode(errors="backslashreplace").decode()
-        text = f"{number} left out, first {where} ({kind}); give each an ending such as .jpg, or save it as JPEG or PNG"
-        warnings.warn(f"{source.path}: {text}", stacklevel=3)
+        text = f"{number} left out, first {source.where(name)} ({kind}); give each an ending such as .jpg, or save it as JPEG or PNG"
+        warnings.warn(printable(f"{source.path}: {text}"), stacklevel=3)
 
 
 def scan_classes(source: Source, known: Sequence[str], layout: str) -> list[Face]:

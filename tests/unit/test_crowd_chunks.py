@@ -317,7 +317,7 @@ def test_command_with_one_class_says_what_to_do(tmp_path):
 def test_command_goes_on_after_a_kill(votes, tmp_path, monkeypatch):
     votes.to_csv(tmp_path / "votes.csv", index=False)
     with monkeypatch.context() as patch:
-        patch.setattr("fer_utils.cli._show", kill_after(2))
+        patch.setattr("fer_utils.cli.crowd._show", kill_after(2))
         assert isinstance(run(tmp_path / "votes.csv", "--out", tmp_path / "labels.csv").exception, Killed)
     assert not (tmp_path / "labels.csv").exists() and (tmp_path / "labels.csv.chunks").is_dir()
     done = run(tmp_path / "votes.csv", "--out", tmp_path / "labels.csv")

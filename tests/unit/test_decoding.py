@@ -445,7 +445,7 @@ def test_an_archive_with_a_nameless_member(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[data.rindex(b"a")] = 0
     path.write_bytes(data)
-    with pytest.raises(DataError, match=r"faces\.zip: a member without a name"):
+    with pytest.raises(DataError, match=r"faces\.zip!: a member without a name"):
         Source(path)
 
 

@@ -1,0 +1,5 @@
+"""``python -m fer_utils.cli``."""
+
+from . import app
+
+app()
