@@ -65,7 +65,7 @@ def test_the_miniature_is_fine():
         ("items:\n", "items: []\nrest:\n", r"the file has an unknown key 'rest'"),
         ("good: [90.5, 80]", "good: [90.5, .nan]", r"rows\.good: nan; expected a number or null"),
         ("good: [90.5, 80]", "good: [.inf, 80]", r"rows\.good: inf"),
-        ("good: [90.5, 80]", f"good: [1{'0' * 400}, 80]", r"rows\.good: 10+; expected a number"),
+        ("good: [90.5, 80]", f"good: [1{'0' * 400}, 80]", r"rows\.good: 10+ \.\.\. 0+; expected a number"),
         ("good: [90.5, 80]", f"good: [1{'0' * 5000}, 80]", r"toy\.yaml: a value cannot be read"),
         ("good: [90.5, 80]", "1: [90.5, 80]\n      \"1\": [1, 2]", r"items\.table-1: the row '1' comes twice"),
         ("paper: toy", "paper: 3", r"toy\.yaml: paper is int; expected text"),
