@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import glob
 import hashlib
 import io
@@ -20,6 +19,11 @@ from uuid import uuid4
 import numpy as np
 
 from .errors import DataError
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["cache_root", "data_root", "package_data", "private_folder", "read_regular", "read_rows", "replace_whole", "write_rows"]
 
@@ -74,7 +78,8 @@ def _make_locked(path: Path) -> BinaryIO:
     while True:
         file = path.open("xb")
         with suppress(OSError):  # not every file system has locks
-            fcntl.flock(file, fcntl.LOCK_EX)
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX)
         if path.exists():
             return file
         file.close()  # it was taken for one between the two
@@ -82,6 +87,8 @@ def _make_locked(path: Path) -> BinaryIO:
 
 def _remove_left(path: Path) -> None:
     """Remove the temporary files of writers that were killed: those whose lock nobody holds."""
+    if fcntl is None:
+        return
     for left in path.parent.glob(f"{glob.escape(path.name)}.{'[0-9a-f]' * 12}.part"):
         with suppress(OSError), left.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

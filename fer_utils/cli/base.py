@@ -14,7 +14,7 @@ from ..errors import DataError, printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["app", "fail", "main", "make_table", "print_table", "say"]
+__all__ = ["app", "fail", "make_table", "print_table", "say"]
 
 #: Lines of an error.
 _LINES = 10

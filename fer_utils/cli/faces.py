@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -195,8 +196,14 @@ def measure(
     from ..facsynth import report as reports
 
     try:
-        loaded = folders.load(folder, csv=csv, size=100)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            loaded = folders.load(folder, csv=csv, size=100)
+        for warning in caught:
+            say(f"warning: {warning.message}", err=True)
         faces = folders.name_people(loaded)
+        if faces is not loaded and not reports.has_people_to_part(faces):
+            faces = loaded
         found = weights or reports.fer_weights()
         lines, doubts = reports.examine_faces(
             faces, faces.name, found, crop=crop, say=lambda text: say(f"measuring: {text}", err=True)

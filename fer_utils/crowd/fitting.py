@@ -96,7 +96,7 @@ def fit_table(
         order = list(map(str, model.probas_.columns))
         say(
             f"{count(len(tied), 'task is', 'tasks are')} tied, {list_some(map(show, tied))}: the two most probable "
-            f"classes are equal to within {_TIED:g}, and the label is the likelier by a hair, or the first in the "
+            f"classes are equal to within {_TIED:g}, and the label is the slightly likelier one, or the first in the "
             f"order {list_some(order, 12)}"
         )
     return model
@@ -150,10 +150,12 @@ def _lock_folder(folder: Path) -> Iterator[None]:
             except OSError:
                 pass  # some network file systems lock no folders
             # the folder that was locked may have been another fit's, which ended and removed it
+            same = False
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(held), folder.stat()):
-                    yield
-                    return
+                same = os.path.samestat(os.fstat(held), folder.stat())
+            if same:
+                yield
+                return
         finally:
             os.close(held)
 
@@ -161,7 +163,7 @@ def _lock_folder(folder: Path) -> Iterator[None]:
 def _tidy(path: Path, folder: Path, classes: Sequence[str] | None, repeats: Repeats) -> Tidied:
     """Tidy the votes, unless they lie there from a fit that asked for the same."""
     stats = [(file, file.stat()) for file in list_files(path)] if path.exists() else []
-    asked = [[[str(file.resolve()), stat.st_size, stat.st_mtime_ns] for file, stat in stats], classes, str(repeats)]
+    asked = [[[str(file.resolve()), stat.st_size, stat.st_mtime_ns] for file, stat in stats], classes and list(classes), str(repeats)]
     kept = _read_checked(folder / _PLAN)
     if kept is not None and kept["asked"] == asked and kept["sum"] == _sum_file(folder / _VOTES):
         return Tidied(kept["classes"], kept["notes"])

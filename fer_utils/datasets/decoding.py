@@ -171,7 +171,8 @@ def _check_white(high: int, low: int = 0) -> None:
     """What is white is known from the format and not guessed from the picture: a file may hold 12 bits of its 16."""
     if not (low >= 0 and 2**15 <= high < 2**16) and (low or high):
         raise ValueError(
-            f"values from {low} to {high}, none in the upper half of 16 bits or some outside, so which is white? Save it with 8 bits"
+            f"values from {low} to {high}, none in the upper half of 16 bits or some outside, so it is not known which value is white; "
+            "save it with 8 bits"
         )
 
 

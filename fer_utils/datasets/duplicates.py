@@ -123,11 +123,11 @@ def describe_doubts(faces: FaceDataset, groups: np.ndarray, sides: np.ndarray | 
         picked = np.flatnonzero(across if across.any() else alike)
         group = np.flatnonzero(groups == groups[picked[0]])
         other = group[sides[group] != sides[group[0]]][0] if sides is not None and across.any() else group[1]
-        told += f". Such as {str(faces.names[group[0]])!r} and {str(faces.names[other])!r}."
+        told += f", for example {str(faces.names[group[0]])!r} and {str(faces.names[other])!r}."
         labels = _differ(groups, faces.labels)
         lines.append(told + (f" {labels.sum():,} have a copy with another label." if labels.any() else ""))
         if across.any():
-            lines.append(f"What was trained on is recognised by heart, so a score across these {what} is too good.")
+            lines.append(f"Pictures seen in training are recognised from memory, so a score across these {what} is too good.")
     if sides is not None and faces.identities is not None:
         shared = np.unique(faces.identities[_differ(faces.identities, sides)])
         if len(shared):

@@ -45,7 +45,8 @@ _TRAIN = "train.csv"
 _TABLES = ("fer2013.csv", "icml_face_data.csv", "fer2013", _TRAIN)
 _WORDS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 _FOLDERS = {
-    "train": "train", "training": "train", "val": "val", "validation": "val", "publictest": "val", "test": "test", "privatetest": "test",
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "publictest": "val", "test": "test",
+    "testing": "test", "privatetest": "test",
 }
 #: What FER+'s own script writes.
 _WRITTEN = {"FER2013Train": "train", "FER2013Valid": "val", "FER2013Test": "test"}

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from .code import describe_code
-from .contents import find_contents, hold_the_same
+from .contents import describe_contents, find_contents, hold_the_same
 from .execution import ask_git, find_hardware, find_versions
-from .faces import fingerprint_faces
+from .faces import fingerprint_faces, load_role
 from .ledger import Ledger, checkpoint_folder, default_data
 from .plans import plan_path
 
@@ -71,8 +71,11 @@ def _compare_faces(dataset: str, run: Mapping[str, Any], root: str | None, known
         if name not in known:
             known[name] = _describe_again(dataset, loaded, root)
         here = known[name]
-        same = all(here[field] == loaded[field] for field in ("sha256", "pixels") if field in here and field in loaded)
-        if not same or not ("contents" not in here or "contents" not in loaded or hold_the_same(loaded, here)):
+        if "contents" in loaded:
+            fields, same = ["sha256"], not here or hold_the_same(loaded, here)
+        else:
+            fields, same = ["sha256", "pixels"], True
+        if not same or any(here[field] != loaded[field] for field in fields if field in here and field in loaded):
             return f"was measured on other {loaded['role']} faces"
     return None
 
@@ -81,9 +84,11 @@ def _describe_again(dataset: str, loaded: Mapping[str, Any], root: str | None) -
     """What is said of the faces which a run loaded, as they are now; nothing if they are not here."""
     other, _, role = loaded["role"].rpartition(" ")  # "facsynth lab" are faces that stand in for the dataset's own
     try:
-        rendered = (other or dataset).startswith("facsynth")
-        files = fingerprint_faces(other or dataset, role=role, options=loaded["options"]) if rendered else {}
-        return {**files, **find_contents(dataset, loaded, root)}
+        if (other or dataset).startswith("facsynth"):
+            files = fingerprint_faces(other or dataset, role=role, options=loaded["options"])
+            return {**files, **find_contents(dataset, loaded, root)}
+        faces = load_role(dataset, role, root, **loaded["options"])
+        return {**fingerprint_faces(dataset, faces), **describe_contents(faces)}
     except (ValueError, ImportError):  # a DataError, or too few faces to split
         return {}
 

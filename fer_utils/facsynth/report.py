@@ -29,8 +29,8 @@ from ..splits import Split, kfold, predefined, subject_kfold
 from .machine import MOST, SVM_C, predict_splits, svm_predictions
 
 __all__ = [
-    "SETTINGS", "Measurement", "examine_faces", "fer_weights", "format_report", "measure", "measure_faces", "network_predictions",
-    "read_report", "write_report",
+    "SETTINGS", "Measurement", "examine_faces", "fer_weights", "format_report", "has_people_to_part", "measure", "measure_faces",
+    "network_predictions", "read_report", "write_report",
 ]
 
 #: The six emotions that lab and wild share besides neutral.
@@ -307,6 +307,15 @@ def examine_faces(
         where = title if folds else f"{title}, {how}"
         lines.append(_summarise("network of FER2013", where, names[tested], seen[tested], who, BASIC))
     return lines, doubts + describe_doubts(faces, group_duplicates(small), sides, "folds" if folds else "parts")
+
+
+def has_people_to_part(faces: FaceDataset) -> bool:
+    """Whether the people of faces can be kept apart: parts are given, or each class shows one person a fold or more."""
+    if set(np.unique(faces.split).tolist()) != {"none"}:
+        return True
+    assert faces.identities is not None
+    basic = [label for label in np.unique(faces.labels) if faces.classes[label] in BASIC]
+    return all(len(np.unique(faces.identities[faces.labels == label])) >= FOLDS for label in basic)
 
 
 def _choose_splits(faces: FaceDataset) -> tuple[list[Split], np.ndarray, str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DataError
 from .methods import METHODS, Calibration, Method, load_calibration
-from .page import ReadPhoto, write_page
+from .page import ReadPhoto, shrink_photo, write_page
 from .photographs import FoundFace, crop_face, find_faces, list_photographs, take_frame
 from .reader import FaceReading, PhotoReader
 
@@ -71,11 +71,12 @@ def read_photographs(photo: Path | None, camera: int | None, out: Path, say: Cal
             reader = PhotoReader(note)
         crops = np.array([crop_face(picture, face) for face in faces], dtype=np.uint8)
         readings = reader.read(crops) if reader is not None else []
-        photos.append(ReadPhoto(name, picture, list(zip(faces, readings, strict=True))))
+        size = (picture.shape[1], picture.shape[0])
+        photos.append(ReadPhoto(name, shrink_photo(picture), list(zip(faces, readings, strict=True)), size=size))
         say(f"{name}: {len(faces)} face{'' if len(faces) == 1 else 's'}")
     if all(one.problem for one in photos):
         raise DataError.at(
-            photo, f"none of its {len(photos)} pictures can be read, first {photos[0].problem}", "photographs"
+            photo, f"none of the pictures in it can be read ({len(photos)} tried), first {photos[0].problem}", "photographs"
         )
     write_page(photos, load_calibration(), notes, out)
     return photos

@@ -37,17 +37,27 @@ class ReadPhoto:
     Attributes
     ----------
     name : str
-    image : uint8 ``[H, W, 3]``
-        Empty where it could not be read.
+    image : uint8 ``[h, w, 3]``
+        As large as the page shows it, see :func:`shrink_photo`; empty where it could not be read.
     faces : list of (FoundFace, FaceReading)
     problem : str
         Why it could not be read.
+    size : (int, int), optional
+        Width and height of the whole photograph, in whose pixels the faces lie, where ``image`` is smaller.
     """
 
     name: str
     image: np.ndarray
     faces: Sequence[tuple[FoundFace, FaceReading]] = field(default_factory=list)
     problem: str = ""
+    size: tuple[int, int] | None = None
+
+
+def shrink_photo(image: np.ndarray) -> np.ndarray:
+    """A photograph ``[H, W, 3]`` no larger than the page shows it: hundreds may be on one page."""
+    small = Image.fromarray(image)
+    small.thumbnail((_WIDEST, _WIDEST), Image.Resampling.LANCZOS)
+    return np.asarray(small)
 
 
 def write_page(photos: Sequence[ReadPhoto], calibration: Mapping[str, Any], notes: Sequence[str], out: Path) -> None:
@@ -84,10 +94,12 @@ def render_page(photos: Sequence[ReadPhoto], calibration: Mapping[str, Any], not
     environment.filters["fine"] = lambda share: f"{100 * share:.1f}\u202f%"
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     spoke = {voice.method for photo in photos for _, reading in photo.faces for voice in reading.voices}
+    heard = {method.key for method in spoke}
+    measured = {key: own for key, own in calibration["methods"].items() if key in heard or not heard}
     return template.render(
         zip=zip,
         titles=_DATASETS,
-        reach={dataset: _reach(dataset, calibration["methods"]) for dataset in _DATASETS},
+        reach={dataset: _reach(dataset, measured) for dataset in _DATASETS},
         photos=[_show_photo(photo) for photo in photos],
         count=sum(len(photo.faces) for photo in photos),
         words=BASIC,
@@ -97,7 +109,7 @@ def render_page(photos: Sequence[ReadPhoto], calibration: Mapping[str, Any], not
         methods=[
             dict(zip(("name", "trained"), key.split(" on "), strict=True), measured=measured)
             for key, measured in calibration["methods"].items()
-            if not spoke or key in {method.key for method in spoke}
+            if not heard or key in heard
         ],
         far=calibration["distances"],
     )
@@ -110,9 +122,12 @@ def _format_share(share: float) -> str:
 
 
 def _reach(dataset: str, measured: Mapping[str, Calibration]) -> str:
-    """How many test photographs the methods that were trained on a dataset give the label's word."""
+    """How many test photographs the methods that were trained on a dataset give the label's word; "" if there are none."""
     shares = [own.tests["muxspace"].accuracy for key, own in measured.items() if key.endswith(f" on {dataset}")]
-    return f"{100 * min(shares):.0f} to {_format_share(max(shares))}"
+    if not shares:
+        return ""
+    most = _format_share(max(shares))
+    return most if len(shares) == 1 else f"{100 * min(shares):.0f} to {most}"
 
 
 def _show_photo(photo: ReadPhoto) -> dict[str, Any]:
@@ -123,10 +138,8 @@ def _show_photo(photo: ReadPhoto) -> dict[str, Any]:
         "faces": [_show_face(face, reading) for face, reading in photo.faces],
     }
     if not photo.problem:
-        image = Image.fromarray(photo.image)
-        shown |= {"width": image.width, "height": image.height}
-        image.thumbnail((_WIDEST, _WIDEST), Image.Resampling.LANCZOS)
-        shown["picture"] = _embed(image)
+        width, height = photo.size or (photo.image.shape[1], photo.image.shape[0])
+        shown |= {"width": width, "height": height, "picture": _embed(Image.fromarray(shrink_photo(photo.image)))}
     return shown
 
 
@@ -150,7 +163,6 @@ def _show_face(face: FoundFace, reading: FaceReading) -> dict[str, Any]:
         "methods": len(reading.voices),
         "overlap": reading.overlap,
         "groups": [group for group in groups if group["voices"]],
-        "voices": reading.voices,
         "neighbours": [
             {"image": _embed(Image.fromarray(near.image)), "word": near.word, "distance": near.distance}
             for near in reading.neighbours

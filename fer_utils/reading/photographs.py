@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,9 +13,10 @@ from PIL import Image
 
 from ..datasets.decoding import decode_image
 from ..datasets.layouts import list_images
-from ..datasets.source import Source
+from ..datasets.source import MAX_MEMBER_BYTES, Source
 from ..detect import detect_faces
 from ..errors import DataError
+from ..files import read_regular
 from ..preprocess import align_face, similarity_transform
 
 __all__ = ["FoundFace", "crop_face", "find_faces", "list_photographs", "take_frame"]
@@ -85,13 +87,17 @@ def list_photographs(path: Path) -> Iterator[tuple[str, np.ndarray | DataError]]
         raise DataError.at(path, "not found", _LAYOUT)
     if path.is_file() and path.suffix.lower() != ".zip":
         try:
-            content = path.read_bytes()
+            content = read_regular(path, MAX_MEMBER_BYTES)
         except OSError as error:
-            raise DataError.at(path, f"cannot be read ({error.strerror})", _LAYOUT) from error
+            raise DataError.at(path, f"cannot be read ({error.strerror or error})", _LAYOUT) from error
         yield path.name, decode_image(content, path, "RGB")
         return
     source = Source(path, (path.stem,))
-    members = list_images(source, _LAYOUT)
+    with warnings.catch_warnings(record=True) as others:
+        warnings.simplefilter("always")
+        members = list_images(source, _LAYOUT)
+    for other in others:  # pictures that are left out because of their names
+        yield path.name, DataError(str(other.message))
     if len(members) > MOST:
         raise DataError.at(path, f"{len(members):,} pictures", f"at most {MOST}, which one page can hold")
     for member in members:

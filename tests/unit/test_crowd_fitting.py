@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from fer_utils.cli import app
 from fer_utils.crowd import ReliabilityEM
-from fer_utils.crowd.fitting import _read_checked, _write_checked, find_ties, fit_table
+from fer_utils.crowd.fitting import _lock_folder, _read_checked, _write_checked, find_ties, fit_table
 from fer_utils.crowd.tidying import Repeats
 from fer_utils.errors import DataError
 
@@ -244,3 +244,9 @@ def test_command_writes_nothing_among_the_votes(tmp_path):
 def test_command_reads_a_column_a_worker(tmp_path):
     done, found = run(tmp_path, ["x.png;1;2;1", "y.png;2;2;"], header="Image;r1;r2;r3")
     assert "a column for each of 3 workers" in done.stderr and found["label"].tolist() == [1, 2]
+
+
+def test_a_file_that_is_lost_in_a_fit_is_told_as_it_is(tmp_path):
+    folder = tmp_path / "labels.csv.chunks"
+    with pytest.raises(FileNotFoundError, match="gone"), _lock_folder(folder):
+        raise FileNotFoundError("gone")

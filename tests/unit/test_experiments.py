@@ -243,6 +243,17 @@ def test_other_faces_of_a_real_dataset_are_run_again(empty_registry, tmp_path):
     assert run_experiment("toy/table-1", dataset="muxspace", root=root, data=tmp_path) == 1
 
 
+def test_other_labels_are_noticed_whatever_decodes_the_pictures(empty_registry, tmp_path, monkeypatch):
+    root = write_wild(tmp_path / "mux")
+    register("toy/table-1", [Run("looker", look)])
+    run_experiment("toy/table-1", dataset="muxspace", root=root, data=tmp_path)
+    monkeypatch.setattr("fer_utils.experiments.contents.version", lambda name: "another")
+    assert run_experiment("toy/table-1", dataset="muxspace", root=root, data=tmp_path) == 0
+    path = root / "data/legend.csv"
+    path.write_text(path.read_text().replace("P1_4_0002.jpg,anger", "P1_4_0002.jpg,sadness"))
+    assert run_experiment("toy/table-1", dataset="muxspace", root=root, data=tmp_path) == 1
+
+
 def test_other_pixels_under_the_same_names_are_run_again(empty_registry, tmp_path):
     root = write_wild(tmp_path / "mux")
     register("toy/table-1", [Run("looker", look)])

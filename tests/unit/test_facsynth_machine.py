@@ -233,6 +233,14 @@ def test_people_are_read_off_names(names):
     assert folder.name_people(known) is known
 
 
+def test_people_who_are_too_few_are_not_kept_apart():
+    faces = bars(6)
+    everybody = np.arange(len(faces))
+    assert report.has_people_to_part(faces.replace(identities=everybody))
+    assert not report.has_people_to_part(faces.replace(identities=everybody % 4))
+    assert report.has_people_to_part(faces.replace(identities=everybody % 4, split=np.full(len(faces), "train")))
+
+
 def test_splits_need_not_test_every_face():
     faces = bars(4)
     split = Split(np.arange(0, 28, 2), np.array([1, 9, 17]), "some", None, faces.names)

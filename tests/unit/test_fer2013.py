@@ -13,6 +13,7 @@ from conftest import drop, edit, fill, image_bytes, pack, put
 from PIL import Image
 
 from fer_utils.datasets import DataError, fer2013
+from fer_utils.datasets.layouts import SPLITS
 from fer_utils.labels import BASIC, FER2013, FERPLUS
 
 ROWS = [(0, "Training"), (3, "Training"), (6, "PublicTest"), (4, "PublicTest"), (1, "PrivateTest"), (5, "PrivateTest")]
@@ -419,3 +420,7 @@ def test_bad_input_of_the_script(tmp_path: Path, case: str) -> None:
     change(write_script(tmp_path))
     with pytest.raises(DataError, match=words):
         _ = fer2013.load_ferplus(tmp_path).images
+
+
+def test_folders_are_called_as_anywhere():
+    assert fer2013._FOLDERS.items() >= SPLITS.items()
