@@ -410,7 +410,7 @@ def read_report() -> list[Measurement]:
 
 def format_report(lines: list[Measurement]) -> str:
     """The report as a plain text table: mean recall in percent, its interval, the goal, and the recall of each class."""
-    wide = max([24, *(len(line.faces) + 2 for line in lines)])
+    wide = max([24, *(len(line.faces) + 1 for line in lines)])
     digits = max([5, *(len(str(line.count)) + 1 for line in lines)])
     rows = [f"{'method':<19}{'faces':<{wide}}{'n':>{digits}}{'mean recall':>13}{'95 % interval':>15}{'goal':>9}  met"]
     for line in lines:
