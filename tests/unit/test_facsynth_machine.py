@@ -212,7 +212,7 @@ def test_the_network_sees_what_the_machine_is_tested_on(monkeypatch):
 
 def test_a_long_name_does_not_run_into_its_number():
     (line,) = report.measure_faces(bars(5), "a folder with quite a long name")
-    assert "name, 5 folds     35  " in report.format_report([line])
+    assert "name, 5 folds    35  " in report.format_report([line])
 
 
 NAMES = {
