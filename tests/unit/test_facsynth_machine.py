@@ -112,8 +112,9 @@ def test_a_failing_fit_fails():
 
 def test_ctrl_c_is_heard_while_a_library_computes(tmp_path):
     code = """
-import ctypes, sys
+import ctypes, signal
 from fer_utils.facsynth.machine import _run_apart
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
 sleep = ctypes.CDLL(None).sleep                  # C code that hears no signal meant for Python
 _run_apart(lambda: (print("begun", flush=True), sleep(30)))
 """
