@@ -68,7 +68,7 @@ def _add(digest: Any, field: str, values: np.ndarray) -> None:
 
 
 def find_contents(dataset: str, loaded: Mapping[str, Any], root: str | None = None) -> dict[str, Any]:
-    """Load the faces of a run once more, and describe what they hold.
+    """Load the faces of a run once more: their fingerprint, and what they hold.
 
     Parameters
     ----------
@@ -85,10 +85,12 @@ def find_contents(dataset: str, loaded: Mapping[str, Any], root: str | None = No
         As :func:`~fer_utils.experiments.faces.load_role`.
     """
     other, _, role = loaded["role"].rpartition(" ")  # "facsynth lab" are faces that stand in for the dataset's own
-    if not (other or dataset).startswith("facsynth"):
-        return describe_contents(load_role(other or dataset, role, None if other else root, **loaded["options"]))
-    files = fingerprint_faces(other or dataset, role=role, options=loaded["options"])["sha256"]
-    return _find_rendered(other or dataset, role, json.dumps(loaded["options"], sort_keys=True), files)
+    dataset, root = other or dataset, None if other else root
+    if not dataset.startswith("facsynth"):
+        faces = load_role(dataset, role, root, **loaded["options"])
+        return {**fingerprint_faces(dataset, faces), **describe_contents(faces)}
+    files = fingerprint_faces(dataset, role=role, options=loaded["options"])
+    return {**files, **_find_rendered(dataset, role, json.dumps(loaded["options"], sort_keys=True), files["sha256"])}
 
 
 @cache

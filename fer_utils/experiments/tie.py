@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .code import describe_code
-from .contents import describe_contents, find_contents, hold_the_same
+from .contents import find_contents, hold_the_same
 from .execution import ask_git, find_hardware, find_versions
-from .faces import fingerprint_faces, load_role
 from .ledger import Ledger, checkpoint_folder, default_data
 from .plans import plan_path
 
@@ -82,13 +81,8 @@ def _compare_faces(dataset: str, run: Mapping[str, Any], root: str | None, known
 
 def _describe_again(dataset: str, loaded: Mapping[str, Any], root: str | None) -> dict[str, Any]:
     """What is said of the faces which a run loaded, as they are now; nothing if they are not here."""
-    other, _, role = loaded["role"].rpartition(" ")  # "facsynth lab" are faces that stand in for the dataset's own
     try:
-        if (other or dataset).startswith("facsynth"):
-            files = fingerprint_faces(other or dataset, role=role, options=loaded["options"])
-            return {**files, **find_contents(dataset, loaded, root)}
-        faces = load_role(dataset, role, root, **loaded["options"])
-        return {**fingerprint_faces(dataset, faces), **describe_contents(faces)}
+        return find_contents(dataset, loaded, root)
     except (ValueError, ImportError):  # a DataError, or too few faces to split
         return {}
 

@@ -59,7 +59,7 @@ _BINS = 15
 
 
 def expected_calibration_error(certainty: np.ndarray, right: np.ndarray, bins: int = _BINS) -> float:
-    """Mean distance of certainty from the share of right answers, over bins weighed by faces (Guo et al. 2017, eq. 5).
+    """Mean distance of certainty from the share of right answers, over bins weighted by faces (Guo et al. 2017, eq. 5).
 
     Parameters
     ----------
