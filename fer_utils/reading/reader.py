@@ -22,6 +22,8 @@ __all__ = ["NEIGHBOUR_METHOD", "FaceReading", "Neighbour", "PhotoReader", "Voice
 
 #: In whose features neighbours are sought: its loss draws faces of one word together, and it never learned who is who.
 NEIGHBOUR_METHOD = next(method for method in METHODS if method.name == "DLP-CNN" and method.dataset == "facsynth")
+#: Rendered faces that are shown for a face.
+_NEIGHBOURS = 5
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,6 @@ class PhotoReader:
     ----------
     say : callable
         Told in one line each what is left out because it is not here.
-    neighbours : int
-        How many rendered faces are shown for a face.
 
     Raises
     ------
@@ -102,10 +102,9 @@ class PhotoReader:
         If what ships is damaged.
     """
 
-    def __init__(self, say: Callable[[str], None] = lambda text: None, *, neighbours: int = 5) -> None:
+    def __init__(self, say: Callable[[str], None] = lambda text: None) -> None:
         self.calibration = load_calibration()
         self.readers = load_readers(self.calibration["methods"], say)
-        self.neighbours = neighbours
         self.rendered: FaceDataset | None = None
         if NEIGHBOUR_METHOD not in self.readers:
             say("the rendered faces that lie nearest: the network that compares is not here")
@@ -136,7 +135,7 @@ class PhotoReader:
         rendered = self.rendered
         if rendered is None:
             return [[] for _ in images]
-        order, distances = find_nearest(extract_features(self.network, images), self.features, self.neighbours)
+        order, distances = find_nearest(extract_features(self.network, images), self.features, _NEIGHBOURS)
         return [
             [
                 Neighbour(rendered.images[i], rendered.classes[rendered.labels[i]], d)
