@@ -50,8 +50,8 @@ def write(folder, content, name="votes.csv"):
         ("v.csv", text().encode("utf-16")),
         ("v.csv", text().encode("utf-16-le")),
         ("v.csv", text().encode("utf-16-be")),
-        ("v.csv.gz", gzip.compress(text().encode())),
-        ("v.csv", gzip.compress(text(comma=";").encode("utf-16"))),
+        ("v.csv.gz", gzip.compress(text().encode(), mtime=0)),
+        ("v.csv", gzip.compress(text(comma=";").encode("utf-16"), mtime=0)),
         ("v.bz2", bz2.compress(text().encode())),
         ("v.xz", lzma.compress(text().encode())),
         ("v.csv", "sep=;\r\n" + text(comma=";", end="\r\n")),
@@ -194,7 +194,7 @@ TABLE = f"expected {EXPECTED}"
         ),
         ("task,worker,label\na,x\0,1\n", "holds NUL characters"),
         ("task,worker,label\na,M\xfcller,1\n".encode("latin-1"), "is no text in UTF-8 or UTF-16"),
-        (gzip.compress(text().encode() * 999)[:-12], "cannot be read (Compressed file ended"),
+        (gzip.compress(text().encode() * 999, mtime=0)[:-12], "cannot be read (Compressed file ended"),
         (b"PK\x03\x04....", "is a zip archive or a workbook; expected"),
         (b"PAR1....", "cannot be read ("),
         (bytes(4000), TABLE),
@@ -239,7 +239,7 @@ def test_damaged_tables_end_in_one_error_that_names_the_file(tmp_path):
     sink = pa.BufferOutputStream()
     pa.parquet.write_table(pa.table({"task": ["a", "b"], "worker": [1, 2], "label": [1, 2]}), sink)
     wide = b"task,r1,r2\na,1,2\nb,2,1\n"
-    seeds = [usual.encode(), usual.encode("utf-16"), gzip.compress(usual.encode()), sink.getvalue().to_pybytes(), wide]
+    seeds = [usual.encode(), usual.encode("utf-16"), gzip.compress(usual.encode(), mtime=0), sink.getvalue().to_pybytes(), wide]
     read = refused = 0
     for _ in range(150):
         content = bytearray(chance.choice(seeds))
