@@ -1,7 +1,7 @@
 """Write student copies of chapters: ``python .ci/student.py OUT CHAPTER.ipynb ...``.
 
-A copy holds the chapter without outputs and without solutions, a cell to fill for each exercise, and the checks, which say *not yet* until
-the cell is right.
+A copy holds the chapter without outputs and without solutions, a cell to fill for each exercise, and the checks, which say
+*not yet* until the cell is right.
 """
 
 import sys
@@ -36,7 +36,7 @@ def make_copy(notebook):
         else:
             cells.append(new_markdown_cell(piece.source, id=f"text-{len(cells)}"))
     cells.insert(1, new_markdown_cell(NOTE.format(count=count), id="student-copy"))
-    return new_notebook(cells=cells, metadata={"kernelspec": notebook.metadata.get("kernelspec", {})})
+    return new_notebook(cells=cells, metadata={key: notebook.metadata[key] for key in {"kernelspec"} & set(notebook.metadata)})
 
 
 def _make_blank(piece: Piece, code: bool):
