@@ -1,5 +1,6 @@
 """Student copies: nothing of a solution is left, a cell waits for every exercise, and the checks tell right from wrong."""
 
+import re
 import subprocess
 import sys
 
@@ -44,6 +45,18 @@ def test_a_copy_is_the_chapter_less_its_solutions_plus_cells_to_fill(chapter):
     started = {piece.label for piece in pieces if piece.kind == exercises.STARTER}
     assert {cell.id.removeprefix("answer-") for cell in blanks} == asked - started
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in copy.cells)
+
+
+def test_the_teaching_page_plans_every_chapter_and_hides_its_answers():
+    page = (rules.ROOT / "book" / "teaching.md").read_text(encoding="utf-8")
+    numbered = [path.stem for path in rules.CHAPTERS if re.match(r"\d\d_", path.stem)]
+    assert [name for name in numbered if f"{{doc}}`../notebooks/{name}`" not in page] == []
+    plans = re.split(r"^### ", page, flags=re.MULTILINE)[1 : len(numbered) + 1]
+    for number, plan in enumerate(plans, 1):
+        assert plan.startswith(f"Chapter {number}: ") and "**Show.**" in plan and "minutes" in plan and "**Where they stumble.**" in plan
+    asked = re.findall(r"^\*\*(\d+)\.\*\* ", page, flags=re.MULTILINE)
+    answers = re.findall(r"^\*\*\d+\.\*\*(?:(?!^\*\*\d).)*?^:::\{admonition\} Answer\n:class: dropdown$", page, re.MULTILINE | re.DOTALL)
+    assert asked == [str(number) for number in range(1, len(asked) + 1)] and len(answers) == len(asked)
 
 
 # -- a chapter of two exercises, run as a student has it, and with the solution put back ------------------------------------
