@@ -1,6 +1,6 @@
 """The first cell of each notebook on Colab: from nothing, after a restart of the runtime, and after what failed half-way.
 
-Whole notebooks are executed so by ``make colab``, each week; here only what the cell would do.
+``.ci/colab.py`` executes whole notebooks so, each week; here it is only what the cell would do.
 """
 
 from __future__ import annotations
