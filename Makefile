@@ -9,7 +9,7 @@
 # make clean   remove what was built (clean-env: the environment too)
 #
 # VENV=/path   where the environment is or shall be (default .venv)       PYTHON=python3.12   which Python makes it
-# JOBS=4       unit tests side by side (default: the number of cores)     NB_JOBS=2           chapters side by side in make test
+# JOBS=4       unit tests side by side (default: the number of cores)     NB_JOBS=4           chapters side by side (default: 2)
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -19,9 +19,12 @@ SHELL := /bin/bash
 VENV ?= .venv
 BIN = $(VENV)/bin
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
-NB_JOBS ?= 1
-THREADS ?= 2
+# two chapters at a time with one thread each: on two cores a second thread of one chapter gains less than a second chapter
+NB_JOBS ?= 2
+THREADS ?= 1
 TEST_BUILD := _build_test
+# the tests of a file in one process, which then makes its fixtures once; in their order, as those of the papers, the slowest, come first
+BY_FILE := --dist loadfile --no-loadscope-reorder
 
 export PYTHON CC
 export KERAS_BACKEND := torch
@@ -54,6 +57,7 @@ env:
 # Always a clean build on top of the cache of executed chapters: an incremental one would forget a failure.
 book: env
 	@$(BIN)/python .ci/cache_key.py _build
+	@$(RUN) $(BIN)/python .ci/execute.py _build $(NB_JOBS)
 	@rm -rf _build/html _build/.doctrees _build/jupyter_execute
 	@$(RUN) jupyter-book build . -n -W --keep-going
 	@echo "The book is at $(CURDIR)/_build/html/index.html"
@@ -65,11 +69,11 @@ lint: env
 	$(BIN)/python -m ruff check .
 
 unit: env
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -q -n $(JOBS)
+	$(BIN)/python -m pytest tests/unit -q -n $(JOBS) --durations=10 $(BY_FILE)
 
 chapters: env
 	$(RUN) $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
-	  -n $(NB_JOBS) --dist loadfile notebooks/
+	  -n $(NB_JOBS) --dist loadfile --durations=10 notebooks/
 
 guards: env
 	$(RUN) $(BIN)/python -m pytest tests/notebooks -q

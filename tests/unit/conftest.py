@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import re
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -25,13 +27,17 @@ LISTED = {  # name -> label of the miniature RAF-DB trees
 }
 MORE = {"basic": {"test_0003.jpg": 4, "test_0004.jpg": 1}, "compound": {"test_0002.jpg": 11}}  # of the miniature FACSynth
 SEQUENCES = {("S005", "001"): ("disgust", 3, 11), ("S010", "002"): ("surprise", 7, 14), ("S010", "004"): ("contempt", 2, 5)}  # code, apex
+_NUMBERS = itertools.count()
 UNLABELLED = ("S011", "001", 6)
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test touches the user's cache of decoded images."""
-    monkeypatch.setenv("FER_CACHE", str(tmp_path_factory.mktemp("cache")))
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test touches the user's cache of decoded images, nor keeps its own: they fill the disk."""
+    folder = tmp_path_factory.getbasetemp() / f"cache-{next(_NUMBERS)}"
+    monkeypatch.setenv("FER_CACHE", str(folder))
+    yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
