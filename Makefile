@@ -4,6 +4,8 @@
 # make execute run the chapters again, in place
 # make verify  execute a few kept runs again, drawn at random, and compare them digit by digit (a few minutes)
 # make gpu     on a machine with a GPU: does it agree with the CPU, how fast is it, Table VI at full size (10 minutes)
+# make student copies of the chapters without solutions, with cells to fill and checks, in _build/student
+# make slides  a deck a chapter, from its figures and captions, in _build/slides
 # make clean   remove what was built (clean-env: the environment too)
 #
 # VENV=/path   where the environment is or shall be (default .venv)       PYTHON=python3.12   which Python makes it
@@ -12,7 +14,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env book test lint unit chapters guards site lab execute verify gpu clean clean-env
+.PHONY: help env book test lint unit chapters guards site lab execute student slides verify gpu clean clean-env
 
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -37,7 +39,7 @@ RUN = PATH="$(abspath $(BIN)):$$PATH"
 
 # Something missing on this machine: the script says what in one line. The question mode then ends make with status 1 and
 # without a word of its own; it would be 2 after a recipe that failed.
-ifneq (,$(filter env book test lint unit chapters guards site lab execute verify gpu,$(MAKECMDGOALS)))
+ifneq (,$(filter env book test lint unit chapters guards site lab execute student slides verify gpu,$(MAKECMDGOALS)))
   ifneq (ready,$(shell PYTHON="$(PYTHON)" CC="$(CC)" bash .ci/setup.sh "$(VENV)" book,dev check >&2 && echo ready))
     MAKEFLAGS += -q
   endif
@@ -84,6 +86,13 @@ lab: env
 execute: env
 	$(RUN) jupyter nbconvert --to notebook --execute --inplace \
 	  --ExecutePreprocessor.timeout=300 --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+
+student: env
+	$(BIN)/python .ci/student.py _build/student notebooks/*.ipynb
+
+# figures, numbers and captions are those of the site
+slides: book
+	$(BIN)/python .ci/slides.py _build/html _build/slides
 
 verify: env
 	$(BIN)/ferbook verify dlp-cnn/table-5 dlp-cnn/table-3 dlp-cnn/algorithm-1 dlp-cnn/table-7 --runs 2

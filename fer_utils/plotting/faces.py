@@ -72,7 +72,8 @@ def contact_sheet(
     margin = 0.07 * max(map(len, rows)) if rows is not None else 0.0
     titled = sum(any(titles[i : i + columns]) for i in range(0, count, columns)) if titles is not None else 0
     face = (width - margin) / columns
-    figure, grid = plt.subplots(lines, columns, figsize=(width, face * lines * height / wide + 0.2 * titled), squeeze=False)
+    tall = face * lines * height / wide + 0.2 * titled
+    figure, grid = plt.subplots(lines, columns, figsize=(width, tall), squeeze=False, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
     for place, axes in enumerate(grid.flat):
         if place < count:
