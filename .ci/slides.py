@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup, SoupStrainer, Tag
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from jinja2 import Environment, StrictUndefined
@@ -22,7 +22,7 @@ TEMPLATE = Path(__file__).with_name("slides.html")
 
 def make_deck(page: Path) -> str:
     """The deck of one page of the site."""
-    article = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").select_one("article")
+    article = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser", parse_only=SoupStrainer("article"))
     slides = [Markup(slide) for slide in _find_slides(_make_whole(article, page.parent))]
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     title = article.select_one("h1").get_text().strip()

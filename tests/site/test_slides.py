@@ -70,7 +70,8 @@ def test_every_chapter_has_a_whole_deck(tmp_path):
     pages = sorted(SITE.glob("notebooks/*.html"))
     assert pages and [deck.name for deck in sorted(tmp_path.iterdir())] == [page.name for page in pages]
     for page in pages:
-        deck = (tmp_path / page.name).read_text(encoding="utf-8")
+        # the pictures themselves are long to read
+        deck = re.sub(r'src="data:image/[^"]+"', 'src="data:image/"', (tmp_path / page.name).read_text(encoding="utf-8"))
         shown, source = (BeautifulSoup(text, "html.parser") for text in (deck, page.read_text(encoding="utf-8")))
         assert outside(deck) == [], page.name
         assert [p["alt"] for p in shown.select("figure img")] == [p["alt"] for p in source.select("article figure img")]
