@@ -30,19 +30,19 @@ def test_the_page_lists_what_the_files_lack():
 @pytest.mark.parametrize("paper", sorted({paper for paper, _ in DAMAGED}))
 def test_an_empty_cell_can_be_filled_in(paper):
     whole = yaml.safe_load((find_folder(paper) / "published.yaml").read_text(encoding="utf-8"))
-    filled = {}
+    filled = []
     for name in (name for one, name in DAMAGED if one == paper):
         spec = whole["items"][name]
+        if spec["unit"] == "text" or "confusion" in spec:
+            continue
         for row, values in spec["rows"].items():
-            for i, value in enumerate(values):
-                if value is None and spec["unit"] != "text":
+            for i, column in enumerate(spec["columns"]):
+                if values[i] is None:
                     values[i] = 12.5
-                    filled[f"{paper}/{name}", row, spec["columns"][i].get("role", ""), spec["columns"][i]["metric"]] = bool(spec.get("confusion"))
+                    filled.append(Cell(f"{paper}/{name}", row, column.get("role", ""), column["metric"]))
     read = parse_published(yaml.safe_dump(whole, sort_keys=False, allow_unicode=True), "filled.yaml")
-    for place, is_matrix in filled.items():
-        if not is_matrix:
-            assert load_published(paper).value(Cell(*place)) is None
-            assert read.value(Cell(*place)) == 12.5
+    assert [load_published(paper).value(cell) for cell in filled] == [None] * len(filled)
+    assert [read.value(cell) for cell in filled] == [12.5] * len(filled)
 
 
 def test_a_lost_table_can_be_written_down_and_then_decides_a_difference():
