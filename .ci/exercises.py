@@ -106,6 +106,8 @@ def find_faults(notebook) -> list[str]:
             faults.append(f"{label}: no compared cell of the solution says right")
         if checks and not any(_last_line(cell.source) == _last_line(checks[0].source) for cell in solution):
             faults.append(f"{label}: no cell of the solution ends with the check, {_last_line(checks[0].source)}")
+    if not any(piece.kind == CHECK for piece in pieces):
+        faults.append("no exercise has a check")
     return faults + _find_borrowed(pieces)
 
 

@@ -6,23 +6,26 @@ and what to take away. It is read off the pages, where numbers, citations and fo
 
 import base64
 import mimetypes
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup, SoupStrainer, Tag
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+#: TeX that the converter does not know, and how it is written for it.
+_SPELLINGS = ((r"\\dots\b", r"\\ldots"), (r"\\frac(\d)(\d)", r"\\frac{\1}{\2}"), (r"\\[bB]ig[lr]?(?![a-z])", ""))
 TEMPLATE = Path(__file__).with_name("slides.html")
 
 
 def make_deck(page: Path) -> str:
     """The deck of one page of the site."""
-    article = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").select_one("article")
+    article = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser", parse_only=SoupStrainer("article"))
     slides = [Markup(slide) for slide in _find_slides(_make_whole(article, page.parent))]
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     title = article.select_one("h1").get_text().strip()
@@ -51,12 +54,14 @@ def _find_slides(article: Tag) -> Iterator[str]:
 
 def _make_whole(article: Tag, folder: Path) -> Tag:
     """Take pictures in, write formulas as MathML, and drop what leads out of the page or repeats an id."""
-    for link in article.select("a.headerlink"):
-        link.decompose()
+    for part in article.select("a.headerlink, .solution"):
+        part.decompose()
     for link in article.select("a"):
         link.unwrap()
     for formula in article.select(", ".join(f"{part} .math" for part in ("figure", ".admonition", "ul"))):
-        tex = formula.get_text().strip().replace(r"\dots", r"\ldots")
+        tex = formula.get_text().strip()
+        for pattern, known in _SPELLINGS:
+            tex = re.sub(pattern, known, tex)
         formula.replace_with(BeautifulSoup(tex2mathml(tex[2:-2], as_block=tex.startswith(r"\[")), "html.parser"))
     for picture in article.select("img"):
         picture.attrs.pop("loading", None)

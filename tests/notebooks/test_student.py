@@ -116,6 +116,7 @@ def test_checks_fail_unsolved_and_pass_with_the_solution_put_back(chapter):
         (lambda cells: cells[8].update(source="def f():\n    return double(3)"), "double, from the solution of ex-double"),
         (lambda cells: cells.insert(4, cells[3]), "2 starters and 1 checks"),
         (lambda cells: cells.pop(3), "0 starters and 1 checks"),
+        (lambda cells: cells.pop(4), "no exercise has a check"),
         (lambda cells: cells.insert(1, cells[3]), "before any exercise"),
         (lambda cells: cells[6].metadata.update(tags=[exercises.STARTER]), "in a solution"),
         (lambda cells: cells[7].update(source="Twice."), "does not end"),
