@@ -1,7 +1,7 @@
 # make book    set everything up, execute every chapter, build the HTML book
 # make test    every check: lint, unit tests, chapters re-run and compared, guards, clean build, site
 # make lab     open the chapters in JupyterLab
-# make execute run the chapters again, in place
+# make execute run the chapters again, in place (CHAPTER=03 only those whose names begin so)
 # make verify  execute a few kept runs again, drawn at random, and compare them digit by digit (a few minutes)
 # make gpu     on a machine with a GPU: does it agree with the CPU, how fast is it, Table VI at full size (10 minutes)
 # make student copies of the chapters without solutions, with cells to fill and checks, in _build/student
@@ -61,6 +61,7 @@ book: env
 	@rm -rf _build/html _build/.doctrees _build/jupyter_execute
 	@$(RUN) jupyter-book build . -n -W --keep-going
 	@echo "The book is at $(CURDIR)/_build/html/index.html"
+	@echo "For its commands: source $(BIN)/activate, then ferbook --help"
 
 test: lint unit chapters guards site
 	@echo "All checks passed."
@@ -85,11 +86,11 @@ site: env
 	BUILD_DIR=$(TEST_BUILD)/_build/html $(BIN)/python -m pytest tests/site -q
 
 lab: env
-	@$(RUN) jupyter lab notebooks
+	@$(RUN) jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
 
 execute: env
 	$(RUN) jupyter nbconvert --to notebook --execute --inplace \
-	  --ExecutePreprocessor.timeout=300 --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+	  --ExecutePreprocessor.timeout=300 --ExecutePreprocessor.record_timing=False notebooks/$(CHAPTER)*.ipynb
 
 student: env
 	$(BIN)/python .ci/student.py _build/student notebooks/*.ipynb

@@ -20,7 +20,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from release import ROOT, Release  # noqa: E402
+from release import ROOT, Release
 
 
 def make_release(folder: Path, release: Release) -> None:
@@ -83,7 +83,8 @@ def run_chapter(path: Path, folder: Path, environment: dict[str, str]) -> bool:
         problem = f"FAILED: {error.ename}: {error.evalue}".splitlines()[0][:300]
     figures = [i for i, cell in enumerate(notebook.cells) if any("image/png" in o.get("data", {}) for o in cell.get("outputs", []))]
     first = notebook.cells.index(cells[0])
-    times = [f"{name} {ends[i] - start:.0f} s" for name, i in (("set-up", first), ("first figure", figures[0] if figures else -1)) if i in ends]
+    marks = {"set-up": first, "first figure": figures[0] if figures else -1}
+    times = [f"{name} {ends[i] - start:.0f} s" for name, i in marks.items() if i in ends]
     times.append(f"whole {time.monotonic() - start:.0f} s")
     other = [cell for cell in cells if id(cell) in expected and show(cell) != expected[id(cell)]]
     print(f"{path.stem}: {', '.join(times)}; {problem or 'ok'}; {len(other)} of {len(expected)} compared cells differ", flush=True)
@@ -103,7 +104,8 @@ def main(names: list[str]) -> int:
         raise SystemExit(f"error: no chapter begins with {', '.join(names)}")
     with tempfile.TemporaryDirectory() as folder:
         environment = make_place(Path(folder), Release(ROOT))
-        return int(not all([run_chapter(path, Path(folder), environment) for path in chapters]))
+        ended = [run_chapter(path, Path(folder), environment) for path in chapters]
+        return int(not all(ended))
 
 
 if __name__ == "__main__":

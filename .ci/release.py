@@ -15,7 +15,10 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
 # settings and pages where they stand; in notebooks besides, in prose as in code
-PAGES = ("README.md", "CITATION.cff", "LICENSE-DATA", "_config.yml", "fer_utils/__init__.py", "book/**/*.md", "notebooks/*.ipynb")
+PAGES = (
+    "README.md", "CITATION.cff", "LICENSE-DATA", "_config.yml", "fer_utils/__init__.py", "fer_utils/datasets/facsynth.py",
+    "fer_utils/cli/faces.py", "book/**/*.md", "notebooks/*.ipynb",
+)  # fmt: skip
 TIME = re.compile(r"\*\*Time\*\*: (.*?)(?: \([^)]*\))? on two CPU cores")
 GUARD = re.compile(r'^if "google\.colab" in sys\.modules:\n(?:(?: .*)?\n)*', re.MULTILINE)
 

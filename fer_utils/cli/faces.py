@@ -50,7 +50,8 @@ def render(
         from ..facsynth.pack import pack_sets
         from ..facsynth.produce import render_sets
     except ModuleNotFoundError as error:
-        raise fail(f"rendering needs the extra 'synth' ({error.name} is missing): pip install 'fer-utils[synth]'") from None
+        install = "pip install 'fer-utils[synth] @ git+https://github.com/fer-book/fer-book@v0.1.0'"
+        raise fail(f"rendering needs the extra 'synth' ({error.name} is missing): {install}") from None
     try:
         done = render_sets(chosen, shards or out.with_name(out.name + ".shards"), seed, workers=workers, scheduler=scheduler, limit=limit)
         pack_sets(done, out, seed)

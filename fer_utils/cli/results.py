@@ -122,7 +122,7 @@ def ledger(
         bool, typer.Option("--stale", help="Only list runs whose code, faces or files differ from what is here; exit 1 if there are any.")
     ] = False,
 ) -> None:
-    """Print the results that are kept, with 95 % intervals over seeds and over test faces, and the verdicts on the papers' claims."""
+    """Print the verdicts on the papers' claims; of one item also why, and its results with 95 % intervals over seeds and test faces."""
     if stale:
         _list_stale(paper, profile, dataset)
         return
@@ -143,17 +143,26 @@ def ledger(
     if frame.empty:
         asked = f"{paper or 'any experiment'}, profile {profile}, on {dataset or 'any dataset'}"
         raise fail(f"no results of {asked}; 'ferbook reproduce' makes them")
+    one = paper is not None and "/" in paper
+    items = make_table("kept", "on", "values")
     for (id, where), lines in frame.groupby(["experiment", "dataset"], sort=False):
+        if not one:
+            items.add_row(id, where, str(len(lines)))
+            continue
         say(f"{id} on {where}")
         table = make_table(*lines.columns[2:])
         for row in lines.itertuples(index=False):
             table.add_row(*row[2:])
         print_table(table)
         typer.echo()
+    if not one:
+        print_table(items)
+        say(f"'ferbook ledger {frame['experiment'].iloc[0]}' prints the values of one, and why its claims hold or do not")
+        typer.echo()
     for (name, where), verdicts in judged.items():
-        table = make_table(f"claim of {name}, on {where}", "verdict", "because")
+        table = make_table(f"claim of {name}, on {where}", "verdict", *(["because"] if one else []))
         for verdict in verdicts:
-            table.add_row(verdict.claim.text, verdict.label, verdict.reason)
+            table.add_row(verdict.claim.text, verdict.label, *([verdict.reason] if one else []))
         print_table(table)
         typer.echo()
 

@@ -26,6 +26,11 @@ __all__ = ["checksum", "list_folders", "load", "load_annotators", "verify"]
 _FOLDERS = {"basic": "raf/basic", "compound": "raf/compound", "lab": "ckplus"}
 _MORE = {"basic": "more/basic", "compound": "more/compound"}
 _SUMS = "SHA256SUMS"
+#: How to get the faces where only the package is installed.
+_HOW = (
+    "the data/facsynth folder of the book's repository: git clone --depth 1 --branch v0.1.0 https://github.com/fer-book/fer-book, "
+    "then set FER_DATA to the path of fer-book/data"
+)
 _verified: set[Path] = set()
 #: The largest code of a mask: an occluder, hair or glasses.
 _LAST_REGION = 6
@@ -140,7 +145,7 @@ def find_root() -> Path:
         if os.path.isfile(place / _SUMS):
             return place
     looked = " and ".join(map(str, places))
-    raise DataError.at(places[-1] / _SUMS, f"not found (looked in {looked})", "the data/facsynth folder of the book's repository")
+    raise DataError.at(places[-1] / _SUMS, f"not found (looked in {looked})", _HOW)
 
 
 def verify(root: Path, prefix: str = "") -> int:

@@ -162,8 +162,17 @@ def run_experiments(
             count, problems = _run_wave(wave, Profile(profile), dataset, seeds, place, home, execute, wanted, say)
             done, failed = done + count, failed | problems
     if failed:
-        raise ExperimentError("; ".join(f"{name}: {problem}" for name, problem in failed.items()))
+        raise ExperimentError(_tell_causes(failed))
     return done
+
+
+def _tell_causes(failed: Mapping[str, str]) -> str:
+    """A line for each cause, with the first runs that it ended."""
+    runs: dict[str, list[str]] = {}
+    for name, problem in failed.items():
+        runs.setdefault(problem, []).append(name)
+    more = {problem: f" and {len(names) - 3} more" if len(names) > 3 else "" for problem, names in runs.items()}
+    return "\n".join(f"{', '.join(names[:3])}{more[problem]}: {problem}" for problem, names in runs.items())
 
 
 def _order(experiments: Sequence[Experiment]) -> Iterator[list[Experiment]]:
@@ -212,7 +221,8 @@ def _run_wave(
                     found = error
             if isinstance(found, BaseException):
                 failed[job.name] = f"{type(found).__name__}: {found}"
-                say(f"{job.name}: failed, {failed[job.name]}")
+                new = list(failed.values()).count(failed[job.name]) == 1
+                say(f"{job.name}: failed, {failed[job.name] if new else 'as another run did'}")
                 continue
             done += 1
             say(f"{job.name}: {found['wall_s']:.1f} s")

@@ -157,6 +157,16 @@ def test_a_failing_run_does_not_stop_the_others(empty_registry, tmp_path):
     assert len(Ledger("toy/table-1", "book", "muxspace", tmp_path).runs) == 4
 
 
+def test_a_cause_is_told_once_however_many_runs_it_ends(empty_registry, tmp_path):
+    register("toy/table-1", [Run("bad", toy.fail, seed=seed) for seed in range(5)])
+    said = []
+    with pytest.raises(ExperimentError) as caught:
+        run_experiment("toy/table-1", dataset="muxspace", data=tmp_path, say=said.append)
+    named = ", ".join(f"toy/table-1: bad, seed {seed}" for seed in range(3))
+    assert str(caught.value) == f"{named} and 2 more: RuntimeError: no luck"
+    assert sum("no luck" in line for line in said) == 1 and sum("failed" in line for line in said) == 5
+
+
 def test_a_killed_run_goes_on_from_its_folder(empty_registry, tmp_path):
     register("toy/table-1", [Run("counter", toy.count_up, {"steps": 9, "stop": 4})])
     with pytest.raises(KeyboardInterrupt):

@@ -35,7 +35,9 @@ def test_reproduce_then_print(home):
     assert any(" and LBP than shape, on basic emotions in the wild reproduced 3 of 3 comparisons hold; " in line for line in lines)
     assert any("not attempted muxspace has no lab faces" in line for line in lines)
     assert not any("figure-10" in line or "lambda" in line for line in lines), "claims of other items"
-    assert "lambda" in run("ledger", "dlp-cnn").output
+    whole = run("ledger", "dlp-cnn").output
+    assert "lambda" in whole and "comparisons hold" not in whole and "mSVM" not in whole, "values and reasons are an item's"
+    assert ["dlp-cnn/table-5", "muxspace"] in [line.split()[:2] for line in whole.splitlines()]
 
 
 def test_all_runs_the_rest_and_names_what_failed(home):

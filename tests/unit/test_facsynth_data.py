@@ -179,7 +179,7 @@ def test_data_elsewhere(facsynth_tree: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(facsynth, "package_data", lambda: tmp_path)
     assert facsynth.find_root() == facsynth_tree
     monkeypatch.setattr(facsynth, "package_data", lambda: tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"SHA256SUMS: not found .*gated.*nowhere"):
+    with pytest.raises(DataError, match=r"SHA256SUMS: not found .*gated.*nowhere.*git clone .*FER_DATA"):
         facsynth.load("basic")
 
 

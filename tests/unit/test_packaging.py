@@ -213,7 +213,7 @@ def test_the_wheel_holds_the_package(tmp_path):
     held = set(zipfile.ZipFile(wheel).namelist())
     kinds = {".py", ".yaml", ".json", ".safetensors", ".html"}
     sources = [path for path in PACKAGE.rglob("*") if path.suffix in kinds and "__pycache__" not in path.parts]
-    wanted = {path.relative_to(ROOT).as_posix() for path in sources}
+    wanted = {"fer_utils/py.typed", *(path.relative_to(ROOT).as_posix() for path in sources)}
     assert sorted(wanted - held) == []
     assert [name for name in held if name.split("/")[0] not in {"fer_utils", wheel.name.rsplit("-", 3)[0] + ".dist-info"}] == []
 
