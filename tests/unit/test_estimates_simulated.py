@@ -15,7 +15,7 @@ from fer_utils.experiments.scores import describe_score
 from fer_utils.experiments.simulated import World, draw_runs, simulate_claims, simulate_coverage
 from fer_utils.labels import BASIC
 
-REPEATS = 150
+REPEATS = 100
 #: Many and few people, two to ten seeds, with a spread that matters little, as much as the faces, or more.
 WORLDS = (
     World(seeds=2, spread=0.01), World(seeds=3, spread=0.0), World(seeds=3, spread=0.03), World(seeds=5), World(seeds=10, spread=0.005),

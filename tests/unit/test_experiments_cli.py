@@ -40,7 +40,8 @@ def test_reproduce_then_print(home):
     assert ["dlp-cnn/table-5", "muxspace"] in [line.split()[:2] for line in whole.splitlines()]
 
 
-def test_all_runs_the_rest_and_names_what_failed(home):
+def test_all_runs_the_rest_and_names_what_failed(home, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 1)  # each process of the cluster loads torch
     result = run("reproduce", "--all", "--profile", "smoke")
     assert result.exit_code == 1
     assert result.output.splitlines()[-1] == "ferbook: dlp-cnn/figure-6: bad: RuntimeError: no luck"

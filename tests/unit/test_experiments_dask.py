@@ -78,23 +78,12 @@ def test_a_worker_is_killed_and_nothing_is_lost_or_entered_twice(empty_registry,
     assert run_experiment("toy/table-1", scheduler=address, data=tmp_path) == 0 and starts(tmp_path) == before, "a second call runs nothing"
 
 
-def test_local_workers(empty_registry, tmp_path):
-    """The plan's failing run is named; the others, in two processes beside this one, are kept."""
-    plan = [Run("sleeper", toy.sleep, {"log": str(tmp_path), "seconds": 0.4}, seed) for seed in range(3)]
-    register_experiment("toy/table-1")(lambda setup: [Run("bad", toy.fail), *plan])
-    with pytest.raises(ExperimentError, match=r"^toy/table-1: bad: RuntimeError: no luck$"):
-        run_experiment("toy/table-1", workers=2, data=tmp_path)
-    assert [run["seed"] for run in Ledger("toy/table-1", "book", "facsynth", tmp_path).runs] == [0, 1, 2]
-    pids = {pid for pids in starts(tmp_path).values() for pid in pids}
-    assert str(os.getpid()) not in pids and len(pids) == 2
+def test_local_workers(empty_registry, tmp_path, monkeypatch):
+    """The plan's failing run is named; the others, in two processes beside this one, are kept.
 
-
-def test_nobody_else_can_use_the_local_workers(empty_registry, tmp_path, monkeypatch):
-    """The cluster listens on a port of the machine: without its certificates nobody gets in."""
-    import distributed
-
-    found = {}
-    real = distributed.Client
+    The cluster listens on a port of the machine: without its certificates nobody gets in.
+    """
+    found, real = {}, Client
 
     def connect(cluster, **options):
         address = found["address"] = cluster.scheduler_address
@@ -104,10 +93,15 @@ def test_nobody_else_can_use_the_local_workers(empty_registry, tmp_path, monkeyp
             real(address, timeout=2)
         return real(cluster, **options)
 
-    monkeypatch.setattr(distributed, "Client", connect)
+    monkeypatch.setattr("distributed.Client", connect)
     monkeypatch.setattr("dask.distributed.Client", connect)
-    register_experiment("toy/table-1")(lambda setup: [Run("sleeper", toy.sleep, {"log": str(tmp_path), "seconds": 0.0}, 0)])
-    assert run_experiment("toy/table-1", workers=1, data=tmp_path) == 1
+    plan = [Run("sleeper", toy.sleep, {"log": str(tmp_path), "seconds": 0.4}, seed) for seed in range(3)]
+    register_experiment("toy/table-1")(lambda setup: [Run("bad", toy.fail), *plan])
+    with pytest.raises(ExperimentError, match=r"^toy/table-1: bad: RuntimeError: no luck$"):
+        run_experiment("toy/table-1", workers=2, data=tmp_path)
+    assert [run["seed"] for run in Ledger("toy/table-1", "book", "facsynth", tmp_path).runs] == [0, 1, 2]
+    pids = {pid for pids in starts(tmp_path).values() for pid in pids}
+    assert str(os.getpid()) not in pids and len(pids) == 2
     assert found["address"].startswith("tls://")
 
 

@@ -21,7 +21,6 @@ from fer_utils.experiments import (
     read_ledger,
     run_experiments,
 )
-from fer_utils.experiments.faces import limit_per_class
 from fer_utils.experiments.recipe import Profile
 from fer_utils.labels import BASIC
 from fer_utils.papers.daf_cnn import networks, places, probes, tables
@@ -33,6 +32,8 @@ from fer_utils.papers.daf_cnn.recipe import DAFCNN, VARIANTS, CentreRules, DAFCN
 from fer_utils.papers.daf_cnn.tables import GAPS, STAGES, measure_network, measure_second_stage, switch_gap
 from fer_utils.papers.daf_cnn.training import DrawnBatches, build_network, compute_layers, prepare_faces
 from fer_utils.splits import Split
+
+from ..shipped import load_few
 
 PAPER = load_published("daf-cnn")
 IDS = [experiment.id for experiment in list_experiments() if experiment.id.startswith("daf-cnn/")]
@@ -341,16 +342,7 @@ def test_maps_are_the_network_s(toy):
 @pytest.mark.slow
 def test_the_smoke_profile(tmp_path, monkeypatch):
     """On the shipped faces, a few of each class: every experiment, each from the files of the one before."""
-    load, loaded = context.load_role, {}
-
-    def load_few(dataset, role, root=None, **options):
-        """The first faces of each class, decoded once: experiments take no more of them."""
-        key = json.dumps([dataset, role, options])
-        if key not in loaded:
-            loaded[key] = limit_per_class(load(dataset, role, root, **options), 25)
-        return loaded[key]
-
-    monkeypatch.setattr(context, "load_role", load_few)
+    monkeypatch.setattr(context, "load_role", load_few(25))  # experiments take no more of them
     run_experiments(IDS, "smoke", "facsynth", data=tmp_path, seeds=1)
     ours = {id.split("/")[1]: read_ledger(id, "smoke", "facsynth", data=tmp_path) for id in IDS}
 

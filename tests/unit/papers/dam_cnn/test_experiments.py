@@ -3,7 +3,6 @@ judged."""
 
 from __future__ import annotations
 
-import functools
 import io
 from dataclasses import replace
 
@@ -44,6 +43,7 @@ from fer_utils.papers.dam_cnn.protocol import find_sets
 from fer_utils.papers.dam_cnn.recipe import Looks, StageOne, StageTwo, choose_recipes
 from fer_utils.papers.dam_cnn.stages import build_serd_network, compute_salient, train_second
 
+from ..shipped import load_few
 from .toys import make_faces
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -57,26 +57,13 @@ ABSENT = {"lab-small", "tfeid", "baum2i", "fer2013", "fer2013-val", "film"}
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """The folder in which all experiments were run; faces are loaded once."""
+    """The folder in which all experiments were run, on a few faces of each class."""
     folder = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FER_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(context_module, "load_role", _remember(context_module.load_role))
+        patch.setattr(context_module, "load_role", load_few())
         run_experiments(IDS, "smoke", "facsynth", data=folder)
     return folder
-
-
-def _remember(load):
-    known = {}
-
-    @functools.wraps(load)
-    def remembered(dataset, role, root, **options):
-        key = dataset, role, str(options)
-        if key not in known:
-            known[key] = load(dataset, role, root, **options)
-        return known[key]
-
-    return remembered
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +261,8 @@ def test_what_is_left_of_stage_one_gives_the_same_features(tmp_path):
 # -- faces and plans ---------------------------------------------------------------------------------------------------
 
 
-def test_people_who_are_looked_at_have_equally_many_faces(tmp_path):
+def test_people_who_are_looked_at_have_equally_many_faces(tmp_path, monkeypatch):
+    monkeypatch.setattr(context_module, "load_role", load_few())
     context = RunContext("dam-cnn/probes", Profile.SMOKE, "facsynth", 0, tmp_path)
     looked = load_looked(context, "basic", LOOKS)
     assert np.unique(looked.identities, return_counts=True)[1].tolist() == [LOOKS.faces_each] * LOOKS.people

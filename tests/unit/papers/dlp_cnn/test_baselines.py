@@ -1,5 +1,3 @@
-from functools import cache
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,6 @@ from fer_utils.experiments import (
     compare_with_paper,
     find_experiment,
     judge_claim,
-    load_role,
     run_experiment,
 )
 from fer_utils.experiments.protocol import split_role
@@ -22,6 +19,8 @@ from fer_utils.labels import BASIC
 from fer_utils.papers.dlp_cnn import baselines
 from fer_utils.papers.dlp_cnn.recipe import Baselines
 from fer_utils.splits import subject_kfold
+
+from ..shipped import load_few
 
 ID = "dlp-cnn/table-5"
 ROWS = [f"{name} {descriptor}" for name in ("mSVM", "LDA") for descriptor in ("shape", "LBP", "HOG", "Gabor")]
@@ -156,7 +155,7 @@ def test_both_classifiers_learn_what_can_be_learned_and_the_naive_one_does_not(c
 def smoke(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fer_utils.experiments.context.load_role", cache(load_role))  # each of 18 runs reads its faces anew, else
+        patch.setattr("fer_utils.experiments.context.load_role", load_few())
         run_experiment(ID, "smoke", "facsynth", data=folder, seeds=1)
     return folder
 
@@ -178,7 +177,7 @@ def test_predictions_belong_to_the_test_faces(smoke):
     (run,) = [run for run in ledger.runs if run["name"] == "HOG lab"]
     (svm, _) = run["outcomes"]
     kept = ledger.test_sets[svm["test_set"]]
-    faces = load_role("facsynth", "lab", frames="apex1", classes=6)
+    faces = load_few()("facsynth", "lab", frames="apex1", classes=6)
     few = faces.subset(np.sort(np.concatenate([np.flatnonzero(faces.labels == k)[:12] for k in range(6)])))
     tested = subject_kfold(few, 5)[0].test  # of a smoke test
     np.testing.assert_array_equal(unpack_labels(kept["truth"]), few.labels[tested])

@@ -17,7 +17,6 @@ from fer_utils.experiments import (
     load_published,
     run_experiments,
 )
-from fer_utils.experiments.faces import limit_per_class, load_role
 from fer_utils.experiments.published import Cell
 from fer_utils.experiments.recipe import Profile
 from fer_utils.experiments.registry import Setup
@@ -28,6 +27,8 @@ from fer_utils.papers.lban_il.objective import LOSSES
 from fer_utils.papers.lban_il.recipe import LBANIL
 from fer_utils.papers.lban_il.traces import SEEDS, limit_seeds, plan_recipe
 from fer_utils.training import load_checkpoint
+
+from ..shipped import load_few
 
 PUBLISHED = load_published("lban-il")
 OURS = [experiment.id for experiment in list_experiments() if experiment.id.startswith("lban-il/")]
@@ -41,16 +42,8 @@ NAMES = {
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Every experiment, one seed, each from the files of those before; DLP-CNN is made to know every answer."""
-    data, loaded = tmp_path_factory.mktemp("data"), {}
-
-    def load_once(dataset, role, root=None, **options):
-        key = (dataset, role, *sorted(options.items()))
-        if key not in loaded:
-            # few at once, as each run takes no more of them
-            loaded[key] = limit_per_class(load_role(dataset, role, root, **options), 12)
-        return loaded[key]
-
-    tests = {role: load_once("facsynth", role, more=True).test for role in ("basic", "compound")}
+    data, load = tmp_path_factory.mktemp("data"), load_few(12)  # each run takes no more of them
+    tests = {role: load("facsynth", role, more=True).test for role in ("basic", "compound")}
     buffer = io.BytesIO()
     np.savez(buffer, **{f"guess mSVM {role}": test.labels.astype(np.int8) for role, test in tests.items()})
     folder = data / "checkpoints/smoke/facsynth/dlp-cnn/table-6"
@@ -58,7 +51,7 @@ def results(tmp_path_factory):
     (folder / "DLP-CNN-0.npz").write_bytes(buffer.getvalue())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FER_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(context, "load_role", load_once)
+        patch.setattr(context, "load_role", load)
         run_experiments(OURS, "smoke", "facsynth", data=data, seeds=1)
     return LedgerReader("smoke", "facsynth", data)
 
@@ -213,11 +206,11 @@ def test_the_papers_profile_cuts_what_the_paper_cuts(dataset, side):
 
 @pytest.mark.slow
 def test_a_dry_run_of_the_papers_profile(tmp_path, monkeypatch):
-    """LBAN-IL at full size on a miniature RAF-DB, but for 20 steps of two faces; all else is the paper's."""
+    """LBAN-IL at full size on a miniature RAF-DB, but for 10 steps of two faces; all else is the paper's."""
     listed = {f"train_{i:05d}.jpg": i % 7 + 1 for i in range(10)} | {f"test_{i:04d}.jpg": i + 1 for i in range(3)}
     monkeypatch.setitem(conftest.LISTED, "basic", listed)
     write_rafdb(tmp_path / "rafdb", "basic", originals=0)
-    at, full, short = LBANIL.at, LBANIL(), {"epochs": 4, "batch_size": 2}
+    at, full, short = LBANIL.at, LBANIL(), {"epochs": 2, "batch_size": 2}
     monkeypatch.setattr(LBANIL, "at", lambda recipe, profile: replace(at(recipe, profile), **short))
     done = run_experiments(
         ["lban-il/table-4"], "paper", "rafdb", seeds=1, root=tmp_path / "rafdb", data=tmp_path / "data",
@@ -231,4 +224,4 @@ def test_a_dry_run_of_the_papers_profile(tmp_path, monkeypatch):
     assert count_learnable(model) == pytest.approx(19.8e6, rel=2e-3) and model.input_size == 80
     assert provenance["seed"] == 0
     with np.load(folder / "Islets-loss-0.npz") as arrays:
-        assert arrays["log penalty"].shape == (20,) and arrays["guess"].shape == (3,)
+        assert arrays["log penalty"].shape == (10,) and arrays["guess"].shape == (3,)

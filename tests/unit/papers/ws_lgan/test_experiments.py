@@ -1,6 +1,5 @@
 """The experiments: what is planned, that a smoke run measures what claims ask for, nothing trained twice."""
 
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,9 @@ from fer_utils.experiments import (
     judge_claims,
     list_experiments,
     load_published,
-    load_role,
     read_ledger,
     run_experiments,
 )
-from fer_utils.experiments.faces import limit_per_class
 from fer_utils.experiments.ledger import Ledger
 from fer_utils.experiments.scores import unpack_labels
 from fer_utils.labels import OULU_CASIA
@@ -29,6 +26,8 @@ from fer_utils.papers.ws_lgan import tables
 from fer_utils.papers.ws_lgan.attributes import find_people
 from fer_utils.papers.ws_lgan.kept import GENERATOR, TRAINED, find_home, find_pretraining
 from fer_utils.training import load_checkpoint
+
+from ..shipped import load_few
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IDS = [e.id for e in list_experiments() if e.id.startswith("ws-lgan/")]
@@ -97,18 +96,6 @@ def test_from_where_maps_and_first_weights_come():
 # -- a smoke run ------------------------------------------------------------------------------------------------------
 
 
-@cache
-def read_some(role):
-    """The first sixty faces of each class and part: reading them all takes longer than a smoke run on them."""
-    options = {"basic": {"more": True, "masks": True}, "lab": {"frames": "apex3", "classes": 7, "masks": True}}
-    return limit_per_class(load_role("facsynth", role, **options.get(role, {})).replace(votes=None), 60)
-
-
-def load_some(dataset, role="basic", root=None, **options):
-    assert dataset == "facsynth"
-    return read_some(role) if options.get("masks") else read_some(role).replace(masks=None)
-
-
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """All that claims read, one seed; of the networks of Table VI only those that the paper compares itself with."""
@@ -116,7 +103,7 @@ def smoke(tmp_path_factory):
     ids = [id for id in IDS if id not in ("ws-lgan/dropped-attributes", "ws-lgan/cost")] + ["dlp-cnn/table-6"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FER_CACHE", str(data / "cache"))
-        patch.setattr("fer_utils.experiments.context.load_role", load_some)
+        patch.setattr("fer_utils.experiments.context.load_role", load_few())
         run_experiments(ids, "smoke", data=data, wanted=lambda run: "scratch" not in run.name)
     return data
 
@@ -185,7 +172,7 @@ def test_whose_attributes_are_asked_for(smoke):
     assert set(scores) == {"held-back", "basic", "lab"}
     held_back, basic = (ledger.test_sets[scores[role]["test_set"]] for role in ("held-back", "basic"))
     assert unpack_labels(held_back["truth"]).mean() == 0.5
-    tested = set(find_people(read_some("basic").test).tolist())
+    tested = set(find_people(load_few()("facsynth", more=True, masks=True).test).tolist())
     assert not tested & set(map(int, held_back["people"].split())) and tested > set(map(int, basic["people"].split()))
 
 
