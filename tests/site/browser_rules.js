@@ -79,14 +79,16 @@ window.rules = (() => {
     document.activeElement?.blur();
     window.getSelection()?.removeAllRanges();
     const candidates = usable();
-    walk = { candidates, before: new Map(candidates.map((e) => [e, look(e)])), passed: new Set(), unseen: new Set() };
+    walk = { candidates, before: new Map(candidates.map((e) => [e, look(e)])), passed: new Set(), unseen: new Set(), first: null, ended: false };
     document.addEventListener("focusin", (event) => {
       const element = event.target;
+      walk.first ??= element;
+      walk.ended ||= element === walk.first && walk.passed.size > 1;
       walk.passed.add(element);
       if (walk.before.has(element) && look(element) === walk.before.get(element)) walk.unseen.add(element);
     });
-    return candidates.length;
   }
+  const walkEnded = () => walk.ended;
   function endWalk() {
     const missed = walk.candidates.filter((e) => shown(e) && !walk.passed.has(e));
     return [
@@ -193,7 +195,7 @@ window.rules = (() => {
   }
 
   return {
-    settle, head, formulas, pictures, solutions, thin, startWalk, endWalk, folds, focusHandle, stillFolded, unfold, sideways,
+    settle, head, formulas, pictures, solutions, thin, startWalk, walkEnded, endWalk, folds, focusHandle, stillFolded, unfold, sideways,
     rememberPictures, darkPictures,
   };
 })();

@@ -60,7 +60,8 @@ def list_pages(site: Path) -> list[str]:
 def run_axe(page, options: dict) -> list[str]:
     """What axe calls serious or critical, an element each."""
     page.evaluate(AXE)
-    found = page.evaluate("async options => (await axe.run(options)).violations", {"resultTypes": ["violations"], "preload": False, **options})
+    options = {"resultTypes": ["violations"], "preload": False, **options}
+    found = page.evaluate("async options => (await axe.run(options)).violations", options)
     return [
         f"{rule['id']} ({rule['impact']}): {' '.join(map(str, node['target']))}: "
         + "; ".join(check["message"] for check in node["any"] + node["all"] + node["none"])
@@ -87,9 +88,13 @@ def _listen(page, base: str, found: dict[str, list[str]]) -> None:
 
 
 def _walk(page) -> list[str]:
-    """Press Tab through the page, as often as it has something to reach."""
-    for _ in range(page.evaluate("rules.startWalk()") + 15):
-        page.keyboard.press("Tab")
+    """Press Tab until the focus is back where it began."""
+    page.evaluate("rules.startWalk()")
+    for _ in range(40):
+        for _ in range(25):
+            page.keyboard.press("Tab")
+        if page.evaluate("rules.walkEnded()"):
+            break
     return page.evaluate("rules.endWalk()")
 
 
