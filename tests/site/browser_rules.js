@@ -105,8 +105,11 @@ window.rules = (() => {
       if (!e.children.length && again(`${e.className} ${e.closest(".highlight").parentElement.className}`, 2)) e.replaceWith(e.textContent);
     }
     for (const e of all("mjx-container:not([display])")) if (again("formula", 5)) e.replaceWith("x");
+    for (const e of all(".copybtn, .toc-entry")) if (again(e.className, 20)) e.remove();
     for (const e of all("dl.py")) if (again(e.className, 10)) e.remove();
     for (const e of all(".indextable li, .indextable tr")) if (again(e.tagName, 30)) e.remove();
+    for (const e of all(".cell_output tbody > tr:nth-child(n + 4)")) e.remove();
+    document.body.normalize(); // or each former piece of code is measured alone
   }
 
   // Everything that folds: details, and the admonitions that become buttons.
@@ -144,7 +147,7 @@ window.rules = (() => {
     const scrolls = (e) => e && e !== document.body && (getComputedStyle(e).overflowX !== "visible" || scrolls(e.parentElement));
     const wide = all("body *").filter((e) => shown(e) && e.getBoundingClientRect().right > width + 1 && !scrolls(e.parentElement));
     const least = wide.filter((e) => !wide.some((other) => other !== e && e.contains(other)));
-    return [`${document.scrollingElement.scrollWidth} px wide: ${least.slice(0, 3).map(name).join(", ")}`];
+    return [`${document.scrollingElement.scrollWidth} px wide at ${width}: ${least.slice(0, 3).map(name).join(", ")}`];
   }
 
   // -- pictures on a dark page ---------------------------------------------------------------------------------------
