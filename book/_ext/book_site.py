@@ -76,6 +76,10 @@ def mend_markup(soup: BeautifulSoup) -> None:
     for content in soup.select("section#exercise-content, section#solution-content"):
         content.name = "div"
         del content["id"]
+    for summary in soup.select("summary[aria-label]"):  # "Toggle hidden content": another name than the words that it shows
+        del summary["aria-label"]
+    for inner in soup.select("ul > ul"):  # the list of the package's sources
+        inner.find_previous_sibling("li").append(inner)
 
 
 def finish_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None) -> None:

@@ -10,10 +10,3 @@ document.addEventListener("click", (event) => {
   const admonition = event.target.closest?.(".toggle");
   if (admonition) letScrollersTakeFocus(admonition);
 });
-
-// What the page's makers write for screen readers and get wrong: the name of a button that hides its words, and lists that
-// lie in lists without an item between them (the list of the package's sources).
-document.addEventListener("DOMContentLoaded", () => {
-  for (const summary of document.querySelectorAll("summary[aria-label]")) summary.removeAttribute("aria-label");
-  for (const list of document.querySelectorAll("article ul > ul")) list.previousElementSibling?.append(list);
-});
