@@ -39,6 +39,7 @@ class LighterPictures(SphinxPostTransform):
     formats = ("html",)
 
     def run(self, **kwargs: Any) -> None:
+        """Write them beside the doctrees."""
         folder = Path(self.env.doctreedir) / "images"
         folder.mkdir(parents=True, exist_ok=True)
         for node in self.document.findall(nodes.image):
@@ -104,6 +105,7 @@ def take_address(app: Sphinx, config: Any) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    """Add all of it to Sphinx."""
     app.add_post_transform(LighterPictures)
     app.connect("config-inited", take_address)
     app.connect("html-page-context", finish_page)
