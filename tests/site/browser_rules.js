@@ -79,14 +79,16 @@ window.rules = (() => {
     document.activeElement?.blur();
     window.getSelection()?.removeAllRanges();
     const candidates = usable();
-    walk = { candidates, before: new Map(candidates.map((e) => [e, look(e)])), passed: new Set(), unseen: new Set() };
+    walk = { candidates, before: new Map(candidates.map((e) => [e, look(e)])), passed: new Set(), unseen: new Set(), first: null, ended: false };
     document.addEventListener("focusin", (event) => {
       const element = event.target;
+      walk.first ??= element;
+      walk.ended ||= element === walk.first && walk.passed.size > 1;
       walk.passed.add(element);
       if (walk.before.has(element) && look(element) === walk.before.get(element)) walk.unseen.add(element);
     });
-    return candidates.length;
   }
+  const walkEnded = () => walk.ended;
   function endWalk() {
     const missed = walk.candidates.filter((e) => shown(e) && !walk.passed.has(e));
     return [
@@ -103,8 +105,11 @@ window.rules = (() => {
       if (!e.children.length && again(`${e.className} ${e.closest(".highlight").parentElement.className}`, 2)) e.replaceWith(e.textContent);
     }
     for (const e of all("mjx-container:not([display])")) if (again("formula", 5)) e.replaceWith("x");
+    for (const e of all(".copybtn, .toc-entry")) if (again(e.className, 20)) e.remove();
     for (const e of all("dl.py")) if (again(e.className, 10)) e.remove();
     for (const e of all(".indextable li, .indextable tr")) if (again(e.tagName, 30)) e.remove();
+    for (const e of all(".cell_output tbody > tr:nth-child(n + 4)")) e.remove();
+    document.body.normalize(); // or each former piece of code is measured alone
   }
 
   // Everything that folds: details, and the admonitions that become buttons.
@@ -142,7 +147,7 @@ window.rules = (() => {
     const scrolls = (e) => e && e !== document.body && (getComputedStyle(e).overflowX !== "visible" || scrolls(e.parentElement));
     const wide = all("body *").filter((e) => shown(e) && e.getBoundingClientRect().right > width + 1 && !scrolls(e.parentElement));
     const least = wide.filter((e) => !wide.some((other) => other !== e && e.contains(other)));
-    return [`${document.scrollingElement.scrollWidth} px wide: ${least.slice(0, 3).map(name).join(", ")}`];
+    return [`${document.scrollingElement.scrollWidth} px wide at ${width}: ${least.slice(0, 3).map(name).join(", ")}`];
   }
 
   // -- pictures on a dark page ---------------------------------------------------------------------------------------
@@ -193,7 +198,7 @@ window.rules = (() => {
   }
 
   return {
-    settle, head, formulas, pictures, solutions, thin, startWalk, endWalk, folds, focusHandle, stillFolded, unfold, sideways,
+    settle, head, formulas, pictures, solutions, thin, startWalk, walkEnded, endWalk, folds, focusHandle, stillFolded, unfold, sideways,
     rememberPictures, darkPictures,
   };
 })();

@@ -4,10 +4,12 @@ import re
 import shutil
 import threading
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import SimpleQueue
 from urllib.parse import urljoin
 
 from axe_playwright_python.base import AXE_FILE_PATH
@@ -19,8 +21,8 @@ ALONE = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
 RULES = Path(__file__).with_name("browser_rules.js").read_text(encoding="utf-8")
 AXE = AXE_FILE_PATH.read_text(encoding="utf-8")
 WIDE = {"width": 1280, "height": 900}
-PHONE = {"width": 390, "height": 844}
-SMALL_PHONE = {"width": 360, "height": 740}
+PHONE = {"width": 360, "height": 740}
+LARGER_PHONE = {"width": 390, "height": 844}
 # off in axe as it comes: a button must be called what it says
 NAMED = {"label-content-name-mismatch": {"enabled": True}}
 TEXT = {"runOnly": ["color-contrast"]}
@@ -60,7 +62,8 @@ def list_pages(site: Path) -> list[str]:
 def run_axe(page, options: dict) -> list[str]:
     """What axe calls serious or critical, an element each."""
     page.evaluate(AXE)
-    found = page.evaluate("async options => (await axe.run(options)).violations", {"resultTypes": ["violations"], "preload": False, **options})
+    options = {"resultTypes": ["violations"], "preload": False, **options}
+    found = page.evaluate("async options => (await axe.run(options)).violations", options)
     return [
         f"{rule['id']} ({rule['impact']}): {' '.join(map(str, node['target']))}: "
         + "; ".join(check["message"] for check in node["any"] + node["all"] + node["none"])
@@ -87,9 +90,13 @@ def _listen(page, base: str, found: dict[str, list[str]]) -> None:
 
 
 def _walk(page) -> list[str]:
-    """Press Tab through the page, as often as it has something to reach."""
-    for _ in range(page.evaluate("rules.startWalk()") + 15):
-        page.keyboard.press("Tab")
+    """Press Tab until the focus is back where it began."""
+    page.evaluate("rules.startWalk()")
+    for _ in range(40):
+        for _ in range(25):
+            page.keyboard.press("Tab")
+        if page.evaluate("rules.walkEnded()"):
+            break
     return page.evaluate("rules.endWalk()")
 
 
@@ -138,12 +145,29 @@ def inspect(reader, base: str, name: str) -> dict[str, list[str]]:
         found["dark pictures"] = page.evaluate("rules.darkPictures()")
     with _open(phone, base, name, defaultdict(list)) as page:
         page.evaluate("rules.unfold()")
-        for size in (PHONE, SMALL_PHONE):
-            page.set_viewport_size(size)
-            found["sideways"] += [f"at {size['width']} px: {text}" for text in page.evaluate("rules.sideways()")]
+        found["sideways"] += page.evaluate("rules.sideways()")
         page.evaluate("rules.thin()")
         found["axe"] += [f"phone: {text}" for text in run_axe(page, {"rules": NAMED | {"color-contrast": {"enabled": False}}})]
+        page.set_viewport_size(LARGER_PHONE)
+        found["sideways"] += page.evaluate("rules.sideways()")
     return found
+
+
+def survey(chromium: str, base: str, names: list[str], browsers: int = 2) -> dict[str, dict[str, list[str]]]:
+    """What `inspect` says of each page; browsers read side by side."""
+    waiting, found = SimpleQueue(), {}
+    for name in [*names, *[None] * browsers]:
+        waiting.put(name)
+
+    def work() -> None:
+        with read(chromium) as reader:
+            while (name := waiting.get()) is not None:
+                found[name] = inspect(reader, base, name)
+
+    with ThreadPoolExecutor(browsers) as pool:
+        for worker in [pool.submit(work) for _ in range(browsers)]:
+            worker.result()
+    return {name: found[name] for name in names}
 
 
 def search(reader, base: str, start: str, words: str) -> list[str]:

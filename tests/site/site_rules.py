@@ -1,5 +1,6 @@
 """Checks on the built HTML. Each rule takes the folder of the site and returns the complaints."""
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -7,6 +8,8 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 TRACEBACK = "Traceback (most recent call last)"
+ADDRESS = re.compile(r"""(?:url\(|@import)\s*["']?([^"')\s;]+)""")  # what a style loads
+SCRIPT_ADDRESS = re.compile(r"""["'](https?://[^"'\s]+\.(?:m?js|css|woff2?|json))["']""")  # what a script on the page might load
 
 
 class Page(HTMLParser):
@@ -17,6 +20,11 @@ class Page(HTMLParser):
         self.targets: list[str] = []
         self.anchors: set[str] = set()
         self.pictures: list[tuple[str, str]] = []  # source, alt; those of the article only
+        self.unsized: list[str] = []  # pictures without width and height
+        self.loaded: list[str] = []  # scripts, styles, fonts, pictures and frames that a browser fetches by itself
+        self.script = False
+        self.described = False
+        self.titles = 0
         self.text: list[str] = []
         self._article = 0
         self.feed(path.read_text(encoding="utf-8"))
@@ -31,15 +39,27 @@ class Page(HTMLParser):
                 self.targets.append(values[name])
         if tag == "img" and self._article:
             self.pictures.append((values.get("src") or "", values.get("alt") or ""))
+            if not (values.get("width") and values.get("height")):
+                self.unsized.append(values.get("src") or "")
+        self.described |= tag == "meta" and values.get("name") == "description" and bool(values.get("content"))
+        self.titles += tag == "h1"
+        self.script = tag in ("script", "style")
+        self.loaded += [values[name] for name in ("src", "srcset", "poster", "data") if values.get(name)]
+        if tag == "link" and not {"canonical", "next", "prev", "search", "index"} & set((values.get("rel") or "").split()):
+            self.loaded.append(values.get("href") or "")
+        self.loaded += ADDRESS.findall(values.get("style") or "")
 
     handle_startendtag = handle_starttag
 
     def handle_endtag(self, tag):
+        self.script = False
         if tag == "article":
             self._article -= 1
 
     def handle_data(self, data):
         self.text.append(data)
+        if self.script:
+            self.loaded += ADDRESS.findall(data) + SCRIPT_ADDRESS.findall(data)
 
 
 def listed(contents: Path) -> list[str]:
@@ -102,4 +122,33 @@ def silent_pictures(site: Path, contents: Path) -> list[str]:
         path = site / f"{name}.html"
         if path.is_file():
             complaints += [f"{name}: {source} has no alt text" for source, alt in Page(path).pictures if not alt.strip()]
+    return complaints
+
+
+def outside_loads(site: Path) -> list[str]:
+    """Scripts, styles, fonts, pictures and frames that come from another host: they fail offline, and tell others who reads."""
+    complaints = []
+    for path, page in pages(site).items():
+        complaints += [f"{path.relative_to(site)} loads {target}" for target in page.loaded if is_outside(target)]
+    for path in sorted(site.rglob("*.css")):
+        addresses = ADDRESS.findall(path.read_text(encoding="utf-8"))
+        complaints += [f"{path.relative_to(site)} loads {target}" for target in addresses if is_outside(target)]
+    return complaints
+
+
+def is_outside(target: str) -> bool:
+    parts = urlsplit(target)
+    return parts.scheme in ("http", "https") or (not parts.scheme and bool(parts.netloc))
+
+
+def unfinished_pages(site: Path, contents: Path) -> list[str]:
+    """Pages of the contents without a description, with several titles, or with pictures that make them jump while they load."""
+    complaints = []
+    for name in listed(contents):
+        path = site / f"{name}.html"
+        if path.is_file():
+            page = Page(path)
+            complaints += [] if page.described else [f"{name} has no description"]
+            complaints += [] if page.titles == 1 else [f"{name} has {page.titles} h1, not one"]
+            complaints += [f"{name}: {source} has no width and height" for source in page.unsized]
     return complaints

@@ -33,6 +33,23 @@ def test_every_picture_has_alt_text(site):
     assert rules.silent_pictures(site, CONTENTS) == []
 
 
+def test_nothing_comes_from_another_host(site):
+    assert rules.outside_loads(site) == []
+    assert (site / "_static" / "mathjax" / "tex-chtml.js").is_file(), "the formulas' script is not part of the site"
+
+
+def test_every_page_has_one_title_a_description_and_sized_pictures(site):
+    assert rules.unfinished_pages(site, CONTENTS) == []
+
+
+def test_a_chapter_weighs_little(site):
+    """Pictures were 6 MB of chapter 1, as PNG: a phone waits for each of them."""
+    for name in rules.listed(CONTENTS):
+        pictures = {(site / f"{name}.html").parent / source for source, _ in rules.Page(site / f"{name}.html").pictures}
+        size = sum(picture.stat().st_size for picture in pictures if picture.is_file())
+        assert size < 2_500_000, f"the pictures of {name} weigh {size / 1e6:.1f} MB"
+
+
 def test_chapters_show_outputs(site):
     for name in rules.listed(CONTENTS):
         if name.startswith("notebooks/"):
@@ -49,8 +66,11 @@ def small(tmp_path):
     folder = tmp_path / "site"
     (folder / "sub").mkdir(parents=True)
     (folder / "face.png").write_bytes(b"")
-    first = '<article><a href="sub/b.html#here">b</a><img src="face.png" alt="a face"></article>'
-    second = '<article><h1 id="here">B</h1><a href="../a.html">a</a><a href="#here">up</a></article>'
+    first = (
+        '<meta name="description" content="A"><article><h1>A</h1><a href="sub/b.html#here">b</a>'
+        '<img src="face.png" alt="a face" width="2" height="3"></article>'
+    )
+    second = '<meta name="description" content="B"><article><h1 id="here">B</h1><a href="../a.html">a</a><a href="#here">up</a></article>'
     (folder / "a.html").write_text(first, encoding="utf-8")
     (folder / "sub" / "b.html").write_text(second, encoding="utf-8")
     return folder, tmp_path / "toc.yml"
@@ -59,7 +79,7 @@ def small(tmp_path):
 def complaints(small):
     folder, contents = small
     found = rules.missing_pages(folder, contents) + rules.tracebacks(folder) + rules.broken_links(folder)
-    return found + rules.silent_pictures(folder, contents)
+    return found + rules.silent_pictures(folder, contents) + rules.outside_loads(folder) + rules.unfinished_pages(folder, contents)
 
 
 def test_a_good_site_passes(small):
@@ -76,6 +96,14 @@ def test_a_good_site_passes(small):
         ("face.png", "gone.png"),
         ("a face", " "),
         ("b</a>", "Traceback (most <b>recent</b> call last)</a>"),
+        ("<h1>A</h1>", "<h1>A</h1><h1>A</h1>"),
+        ('content="A"', 'content=""'),
+        ('width="2" ', ""),
+        ("b</a>", 'b</a><script src="https://cdn.example.org/x.js"></script>'),
+        ("b</a>", 'b</a><link rel="stylesheet" href="//cdn.example.org/x.css">'),
+        ("b</a>", "b</a><style>@font-face { src: url(https://cdn.example.org/x.woff2) }</style>"),
+        ("b</a>", 'b</a><script>const URL = "https://cdn.example.org/index.js"</script>'),
+        ("b</a>", 'b</a><iframe src="https://cdn.example.org/"></iframe>'),
     ],
 )
 def test_a_bad_page_is_caught(small, old, new):

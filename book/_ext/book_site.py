@@ -1,0 +1,112 @@
+"""What the pages of the site need beyond what the theme gives.
+
+- Pictures weigh little (WebP), have their size written, so that nothing jumps while a page loads, and are fetched when they come into
+  sight. A wide one is a link to itself, so that a phone can open and enlarge it.
+- The lists of sources are lists, and no id stands twice on a page.
+- Pages that Sphinx makes (index, search, code) have a description, too.
+"""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+from bs4 import BeautifulSoup
+from docutils import nodes
+from PIL import Image
+from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
+
+HEAVY = 40_000  # bytes: below it a chart is sharp and light enough as it is
+LOSSLESS_LIMIT = 150_000  # bytes: charts stay below it without a loss, photographs and contact sheets do not
+WIDE = 600  # pixels: a picture that a phone shows smaller than it is
+
+
+def save_lighter(source: Path, target: Path) -> Path:
+    """Write `source` as WebP to `target`, without a loss where that is light; return what is lighter, source or target."""
+    with Image.open(source) as picture:
+        picture.save(target, "WEBP", lossless=True, quality=40, method=3)
+        if target.stat().st_size > LOSSLESS_LIMIT:
+            picture.convert("RGB").save(target, "WEBP", quality=86, method=4, use_sharp_yuv=True)
+    return target if target.stat().st_size < source.stat().st_size else source
+
+
+class LighterPictures(SphinxPostTransform):
+    """Heavy PNG pictures of the pages become WebP; what the notebooks hold stays as it is."""
+
+    default_priority = 200
+    formats = ("html",)
+
+    def run(self, **kwargs: Any) -> None:
+        """Write them beside the doctrees."""
+        folder = Path(self.env.doctreedir) / "images"
+        folder.mkdir(parents=True, exist_ok=True)
+        for node in self.document.findall(nodes.image):
+            source = Path(self.app.srcdir, node["uri"])
+            if source.suffix != ".png" or not source.is_file() or source.stat().st_size < HEAVY:
+                continue
+            target = folder / f"{source.stem}.webp"
+            if (target if target.is_file() else save_lighter(source, target)) == target:
+                node["uri"] = node["candidates"]["*"] = str(target)
+                self.env.images.add_file(self.env.docname, str(target))
+
+
+def describe_pictures(soup: BeautifulSoup, files: dict[str, Path]) -> None:
+    """Write size and way of loading at each picture of which the file is known; link wide ones to themselves."""
+    for number, picture in enumerate(soup.find_all("img")):
+        path = files.get(Path(picture.get("src", "")).name)
+        if path is None or path.suffix == ".svg":
+            continue
+        with Image.open(path) as image:
+            width, height = image.size
+        if not picture.has_attr("width"):
+            picture["width"], picture["height"] = width, height
+        picture["decoding"] = "async"
+        if number:  # the first may be in sight at once
+            picture["loading"] = "lazy"
+        if width > WIDE and picture.find_parent("a") is None:
+            picture.wrap(soup.new_tag("a", href=picture["src"], attrs={"class": "enlarge", "title": "Open the picture alone"}))
+
+
+def mend_markup(soup: BeautifulSoup) -> None:
+    """Mend what Sphinx and its extensions write: lists without items, and one id for many exercises."""
+    for listing in soup.select('[role="list"]'):
+        for entry in listing.find_all(recursive=False):
+            entry["role"] = "listitem"
+    for content in soup.select("section#exercise-content, section#solution-content"):
+        content.name = "div"
+        del content["id"]
+    for summary in soup.select("summary[aria-label]"):  # "Toggle hidden content": another name than the words that it shows
+        del summary["aria-label"]
+    for inner in soup.select("ul > ul"):  # the list of the package's sources
+        inner.find_previous_sibling("li").append(inner)
+
+
+def finish_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    """Work on the body of a page just before it is written."""
+    if app.builder.format != "html":
+        return
+    if doctree is None:
+        title = BeautifulSoup(context.get("title") or pagename, "html.parser").get_text()
+        text = html.escape(f"{title}, a page of {app.config.project}")
+        context["metatags"] = context.get("metatags", "") + f'\n<meta name="description" content="{text}" />'
+    if context.get("body"):
+        soup = BeautifulSoup(context["body"], "html.parser")
+        files = {Path(name).name: Path(app.srcdir, source) for source, name in app.builder.images.items()}
+        describe_pictures(soup, files)
+        mend_markup(soup)
+        context["body"] = str(soup)
+
+
+def take_address(app: Sphinx, config: Any) -> None:
+    """The cards for other sites take the address of this one from where the canonical links have it."""
+    config.ogp_site_url = config.html_baseurl
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Add all of it to Sphinx."""
+    app.add_post_transform(LighterPictures)
+    app.connect("config-inited", take_address)
+    app.connect("html-page-context", finish_page)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
