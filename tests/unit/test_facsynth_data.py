@@ -238,7 +238,7 @@ def test_shipped_votes(shipped: dict[str, FaceDataset], subset: str) -> None:
 @pytest.mark.parametrize("subset", ["basic", "compound", "lab"])
 def test_shipped_truth_and_masks(shipped: dict[str, FaceDataset], subset: str) -> None:
     faces = shipped[subset]
-    assert set(np.unique(faces.masks)) <= set(range(7))
+    assert faces.masks.dtype == np.uint8 and faces.masks.max() <= 6
     units = faces.truth.filter(regex=r"^au_\d+$")
     assert units.shape[1] >= 20 and units.min().min() >= 0 and units.max().max() <= 1
     assert (faces.images.reshape(len(faces), -1).std(1) > 3).all()
