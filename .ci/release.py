@@ -37,7 +37,9 @@ if "google.colab" in sys.modules:
         !rm -rf /content/part
         !git clone -q --depth 1 --branch {tag} {address} /content/part && mv /content/part {{home}}
     if os.path.isdir(home) and None in map(importlib.util.find_spec, needed):
-        !pip install -q --no-deps {{home}} mtcnn crowd-kit lz4
+        # the scikit-image that Colab has may be too old
+        !pip install -q --no-deps mtcnn crowd-kit lz4 "{images}"
+        !pip install -q --no-deps {{home}}
     if None in map(importlib.util.find_spec, needed) or not os.path.isdir(home):
         raise SystemExit("The book did not arrive whole: run this cell again.")
     os.environ["FER_DATA"] = f"{{home}}/data"
@@ -56,6 +58,8 @@ class Release:
         project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         self.root, self.version = root, project["version"]
         self.address = project["urls"]["Repository"]
+        # pip is told not to look at what the package asks for: it would replace Colab's torch
+        self.images = next(name for name in project["dependencies"] if name.startswith("scikit-image"))
         self.tag, self.name = f"v{self.version}", self.address.rpartition("/")[2]
         owner, repository = self.address.split("/")[-2:]
         name, number = re.escape(self.name), r"\d+(?:\.\w+)+"
@@ -97,7 +101,7 @@ class Release:
 
     def first_cell(self, time: str) -> str:
         """What stands at the top of the first cell of each notebook."""
-        return FIRST_CELL.format(name=self.name, tag=self.tag, address=self.address, time=time)
+        return FIRST_CELL.format(name=self.name, tag=self.tag, address=self.address, images=self.images, time=time)
 
     def write(self, *, check: bool = False) -> list[Path]:
         """Write all files that differ, or only list them."""

@@ -60,7 +60,7 @@ def test_every_notebook_begins_with_the_same_cell(path):
 
 @pytest.mark.parametrize(
     ("cloned", "installed", "words"),
-    [(False, False, ["rm", "git", "pip"]), (True, True, []), (True, False, ["pip"]), (False, True, ["rm", "git"])],
+    [(False, False, ["rm", "git", "pip", "pip"]), (True, True, []), (True, False, ["pip", "pip"]), (False, True, ["rm", "git"])],
     ids=["from nothing", "after a restart", "after pip failed", "after the clone failed"],
 )
 def test_the_first_cell_sets_things_right_whenever_it_runs(cloned, installed, words, monkeypatch, capsys):
