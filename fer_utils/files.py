@@ -54,10 +54,9 @@ def replace_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
         If it cannot be written; names the file.
     """
     _remove_left(path)
-    # a name that no other thread or process draws, so that each publishes what it wrote itself
-    partial = path.with_name(f"{path.name}.{uuid4().hex[:12]}.part")
+    partial, lock = _make_locked(path)
     try:
-        with _make_locked(partial):
+        with lock:
             yield partial
             if sync:
                 with partial.open("rb") as file:
@@ -73,15 +72,18 @@ def replace_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _make_locked(path: Path) -> BinaryIO:
-    """Make an empty file and lock it, so that nobody takes it for one that was left."""
+def _make_locked(path: Path) -> tuple[Path, BinaryIO]:
+    """Make an empty file for the content of `path` and lock it, so that nobody takes it for one that was left."""
     while True:
-        file = path.open("xb")
+        # a name that no other thread or process draws, so that each publishes what it wrote itself; never one for the second time, as
+        # whoever took the first for one that was left may yet remove what bears its name
+        partial = path.with_name(f"{path.name}.{uuid4().hex[:12]}.part")
+        file = partial.open("xb")
         with suppress(OSError):  # not every file system has locks
             if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_EX)
-        if path.exists():
-            return file
+        if partial.exists():
+            return partial, file
         file.close()  # it was taken for one between the two
 
 
