@@ -77,7 +77,7 @@ chapters: env
 	  -n $(NB_JOBS) --dist loadfile --durations=10 notebooks/
 
 guards: env
-	$(RUN) $(BIN)/python -m pytest tests/notebooks -q
+	$(RUN) $(BIN)/python -m pytest tests/notebooks -q -n $(NB_JOBS) --durations=10
 
 site: env
 	@rm -rf $(TEST_BUILD)

@@ -10,3 +10,10 @@ document.addEventListener("click", (event) => {
   const admonition = event.target.closest?.(".toggle");
   if (admonition) letScrollersTakeFocus(admonition);
 });
+
+// In the list of pages, the arrow that shows what lies below a chapter is an icon: it gets a name.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const arrow of document.querySelectorAll(".has-children > details > summary")) {
+    arrow.setAttribute("aria-label", `Pages below ${arrow.closest("li").querySelector("a").textContent.trim()}`);
+  }
+});

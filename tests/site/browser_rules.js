@@ -120,10 +120,10 @@ window.rules = (() => {
     for (const e of all(".toggle-hidden.admonition")) handle(e)?.click();
   }
 
-  // A reader without a mouse opens them: each handle takes the focus, and Enter (pressed by the caller) shows the inside.
+  // A reader without a mouse opens those that are not open: each handle takes the focus, and Enter (pressed by the caller) shows the inside.
   function focusHandle(index) {
-    const button = handle(folds()[index]);
-    button?.focus();
+    const button = folded(folds()[index]) && handle(folds()[index]);
+    if (button) button.focus();
     return Boolean(button) && document.activeElement === button;
   }
   function stillFolded() {
