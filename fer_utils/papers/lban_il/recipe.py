@@ -18,7 +18,8 @@ class LBANIL(Recipe):
     The paper counts epochs, and says when the learning rate first falls and how often, but not when training ends. The book's size is an
     eighth of the width and half of the resolution. Its learning rate is larger and its weight decay smaller,
     since fewer steps are taken: with the paper's decay the network still guessed after 3,800 of them, at learning rates of 0.001 and 0.01.
-    They were tried on training people who were held back.
+    They were tried on training people who were held back. On these, 160 epochs gave no more than the 80 that the book trains for (mean
+    recall of 63.1 and 65.1 %, one seed of softmax loss on 1,229 faces), nor did the training faces gain much (70.2 and 69.0 %).
     """
 
     weight: float = 0.6  # lambda, 4.2; of center and island loss not said, the same here

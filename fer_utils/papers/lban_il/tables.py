@@ -54,7 +54,7 @@ def _plan_trainings(setup: Setup, rows: dict[str, tuple[str, str]], *, keep: boo
 
 @register_experiment(LOSS_TABLE, seeds=SEEDS)
 def plan_table_4(setup: Setup) -> list[Run]:
-    """LBAN under four losses, one training a loss and seed, minutes each, so five seeds; weights are kept."""
+    """LBAN under four losses, one training a loss and seed, minutes each, so three seeds; weights are kept."""
     if "basic" not in setup.roles:
         return []
     return _plan_trainings(setup, {loss: ("LBAN", loss) for loss in LOSSES}, keep=True)
