@@ -40,9 +40,10 @@ class CrossEntropyWithCentres(CrossEntropyWithMetric):
 
 
 def make_objective(
-    loss: str, model: FaceModel, recipe: LBANIL, seed: int, *, centre_std: float | None = None, centre_rule: str | None = None
+    loss: str, model: FaceModel, recipe: LBANIL, seed: int, *, weight: float | None = None, centre_std: float | None = None,
+    centre_rule: str | None = None,
 ) -> Objective:
-    """Make the objective of a loss, with one lambda for all of them.
+    """Make the objective of a loss.
 
     Parameters
     ----------
@@ -52,8 +53,8 @@ def make_objective(
     recipe : LBANIL
     seed : int
         Draws the first centres, alike for all losses.
-    centre_std, centre_rule : float and str, optional
-        The recipe's by default.
+    weight, centre_std, centre_rule : float, float and str, optional
+        The recipe's by default; the weight, lambda, is that of the loss.
 
     Raises
     ------
@@ -78,4 +79,6 @@ def make_objective(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         metric = makers[loss](model.num_classes, model.embedding_size)
-    return CrossEntropyWithCentres(metric, recipe.weight)
+    if weight is None:
+        weight = recipe.weight if loss == "Islets loss" else recipe.rival_weight
+    return CrossEntropyWithCentres(metric, weight)

@@ -106,7 +106,8 @@ def load_trace(context: RunContext, id: str, name: str) -> Trace:
 
 def train_network(
     context: RunContext, train: FaceDataset, test: FaceDataset, network: str, loss: str, recipe: LBANIL, *,
-    centre_std: float | None = None, centre_rule: str | None = None, name: str = "training", **settings: Any,
+    weight: float | None = None, centre_std: float | None = None, centre_rule: str | None = None, name: str = "training",
+    **settings: Any,
 ) -> tuple[FaceModel, Trace]:
     """Train a network on training faces alone, and ask it for the test faces. A killed run goes on.
 
@@ -120,8 +121,8 @@ def train_network(
     loss : str
         One of :data:`~fer_utils.papers.lban_il.objective.LOSSES`.
     recipe : LBANIL
-    centre_std, centre_rule : float and str, optional
-        The recipe's by default.
+    weight, centre_std, centre_rule : float, float and str, optional
+        See :func:`~fer_utils.papers.lban_il.objective.make_objective`.
     name : str
         Of the checkpoint, where a run trains several.
     **settings
@@ -129,7 +130,7 @@ def train_network(
     """
     seed = context.seed or 0
     model = build_network(network, recipe, seed, len(train.classes), **settings)
-    objective = make_objective(loss, model, recipe, seed, centre_std=centre_std, centre_rule=centre_rule)
+    objective = make_objective(loss, model, recipe, seed, weight=weight, centre_std=centre_std, centre_rule=centre_rule)
     history = fit(
         model, train, make_settings(recipe, len(train), seed), objective=objective,
         checkpoint=context.workdir / f"{name}.safetensors", progress=False,
