@@ -81,7 +81,7 @@ def test_a_worker_is_killed_and_nothing_is_lost_or_entered_twice(empty_registry,
 def test_local_workers(empty_registry, tmp_path, monkeypatch):
     """The plan's failing run is named; the others, in two processes beside this one, are kept.
 
-    The cluster listens on a port of the machine: without its certificates nobody gets in.
+    The cluster listens on a port of the machine: without its certificates nobody gets in. Its processes keep their memory.
     """
     found, real = {}, Client
 
@@ -91,7 +91,9 @@ def test_local_workers(empty_registry, tmp_path, monkeypatch):
             real(address.replace("tls://", "tcp://"), timeout=2)
         with pytest.raises((OSError, TimeoutError, TypeError)):
             real(address, timeout=2)
-        return real(cluster, **options)
+        client = real(cluster, **options)
+        found["environments"] = list(client.run(lambda: dict(os.environ)).values())
+        return client
 
     monkeypatch.setattr("distributed.Client", connect)
     monkeypatch.setattr("dask.distributed.Client", connect)
@@ -103,6 +105,8 @@ def test_local_workers(empty_registry, tmp_path, monkeypatch):
     pids = {pid for pids in starts(tmp_path).values() for pid in pids}
     assert str(os.getpid()) not in pids and len(pids) == 2
     assert found["address"].startswith("tls://")
+    assert len(found["environments"]) == 2 and all("OMP_NUM_THREADS" in each for each in found["environments"])
+    assert not any("MALLOC_TRIM_THRESHOLD_" in each for each in found["environments"]), "Dask's own, which doubles the time of a training"
 
 
 def test_a_worker_of_two_threads_draws_what_one_thread_draws(empty_registry, tmp_path):
