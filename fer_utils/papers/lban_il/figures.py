@@ -152,7 +152,7 @@ def train_toy(loss: str, seed: int, recipe: Toy, losses: LBANIL) -> PlaneNetwork
         Draws weights, centres and batches.
     recipe : Toy
     losses : LBANIL
-        For lambda and how centres move.
+        For how centres move, lambda 1 and lambda 2.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -162,7 +162,7 @@ def train_toy(loss: str, seed: int, recipe: Toy, losses: LBANIL) -> PlaneNetwork
         milestones=(), weight_decay=recipe.weight_decay, last_weight_decay=recipe.weight_decay, precision="float32",
         seed=seed,
     )  # fmt: skip
-    objective = make_objective(loss, model, losses, seed, weight=losses.weight, centre_std=recipe.centre_std)
+    objective = make_objective(loss, model, losses, seed, weight=recipe.weight, centre_std=recipe.centre_std)
     fit(model, draw_points(recipe)[0], settings, objective=objective, progress=False)
     return model
 

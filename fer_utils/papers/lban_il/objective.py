@@ -43,7 +43,7 @@ def make_objective(
     loss: str, model: FaceModel, recipe: LBANIL, seed: int, *, weight: float | None = None, centre_std: float | None = None,
     centre_rule: str | None = None,
 ) -> Objective:
-    """Make the objective of a loss.
+    """Make the objective of a loss, with one lambda for all of them.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def make_objective(
     seed : int
         Draws the first centres, alike for all losses.
     weight, centre_std, centre_rule : float, float and str, optional
-        The recipe's by default; the weight, lambda, is that of the loss.
+        The recipe's by default.
 
     Raises
     ------
@@ -79,6 +79,4 @@ def make_objective(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         metric = makers[loss](model.num_classes, model.embedding_size)
-    if weight is None:
-        weight = recipe.weight if loss == "Islets loss" else recipe.rival_weight
-    return CrossEntropyWithCentres(metric, weight)
+    return CrossEntropyWithCentres(metric, recipe.weight if weight is None else weight)

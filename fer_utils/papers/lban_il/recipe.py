@@ -21,13 +21,13 @@ class LBANIL(Recipe):
     They were tried on training people who were held back. On these, 160 epochs gave no more than the 80 that the book trains for (mean
     recall of 63.1 and 65.1 %, one seed of softmax loss on 1,229 faces), nor did the training faces gain much (70.2 and 69.0 %).
 
-    Center and island loss have a weight of their own. With 0.6 all features became one point and the network guessed, after 1,200 steps at
-    learning rates of 0.1, 0.03 and 0.01 and, with center loss at 0.1, still after 5,700. Islets loss pulls the centres apart first, and
-    learns. Theirs is the largest of 0.6, 0.06 and 0.006 with which both learned in 1,200 steps, on held-back people, one seed each.
+    So is the weight of the losses on features. With 0.6 center and island loss made all features one point and the network guessed
+    (14.3 %), while islets loss pulls the centres apart first, and learned (33.9); with 0.06 center loss had 18.6 %, the others guessed;
+    with 0.006 all three learned (42.5, 41.6 and 27.2). These are mean recalls on held-back people after 1,200 steps, one seed each; the
+    weight with the highest mean was taken for all. :func:`~fer_utils.papers.lban_il.probes.plan_islets` trains with the paper's, too.
     """
 
-    weight: float = 0.6  # lambda of islets loss, 4.2
-    rival_weight: float = 0.006  # lambda of center and island loss; not said, see above
+    weight: float = scale(0.6)  # lambda, 4.2; of center and island loss not said, the same here
     lambda1: float = 0.2  # of the island's part, 4.2
     lambda2: float = 0.9  # of the penalty, 4.2
     centre_rate: float = 0.5  # alpha, Algorithm 1; its value is not said, that of Wen et al. 2016
@@ -55,12 +55,12 @@ class LBANIL(Recipe):
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
         Profile.SMOKE: {
-            "learning_rate": 0.1, "weight_decay": 0.0005, "epochs": 3, "first_drop": 1, "drop_every": 1, "input_size": 24,
+            "weight": 0.006, "learning_rate": 0.1, "weight_decay": 0.0005, "epochs": 3, "first_drop": 1, "drop_every": 1, "input_size": 24,
             "image_size": 30, "width": 0.05, "images": 12, "folds": 2,
         },
         Profile.BOOK: {
-            "learning_rate": 0.1, "weight_decay": 0.0005, "epochs": 80, "first_drop": 16, "drop_every": 4, "input_size": 40,
-            "image_size": 50, "width": 0.125, "precision": "bfloat16",
+            "weight": 0.006, "learning_rate": 0.1, "weight_decay": 0.0005, "epochs": 80, "first_drop": 16, "drop_every": 4,
+            "input_size": 40, "image_size": 50, "width": 0.125, "precision": "bfloat16",
         },
     }
 
@@ -102,6 +102,7 @@ class Toy(Recipe):
     train: int = 600  # points, the same for every loss and seed
     test: int = 600
     hidden: int = 32  # rectified units before the two features
+    weight: float = 0.6  # lambda, 4.2
     centre_std: float = 0.08
     batch_size: int = 64
     learning_rate: float = 0.05
