@@ -314,7 +314,8 @@ def tabulate_verdicts(
         Numbered from 1: ``claim``; ``decided by``, the comparison and how many of the claim's hold; ``paper``, the paper's own difference,
         in three digits at most; ``ours``, with the interval that decided (of 95 %, or of 1 - 0.05 / m where m comparisons did not
         reproduce the claim; none where nothing varies), in two digits of its width; ``verdict``, the word and its marks; ``limited by``,
-        with the smallest difference that would have been seen, or the reason of *not attempted*. *Mean recall* is the papers' mean diagonal.
+        with the smallest difference that would have been seen, or the reason of *not attempted*. *Mean recall* is the papers' mean
+        diagonal.
 
     Raises
     ------
