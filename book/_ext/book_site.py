@@ -2,6 +2,7 @@
 
 - Pictures weigh little (WebP), have their size written, so that nothing jumps while a page loads, and are fetched when they come into
   sight. A wide one is a link to itself, so that a phone can open and enlarge it.
+- A table that a cell shows is numbered among the tables, as one that is written in the text.
 - The lists of sources are lists, and no id stands twice on a page.
 - Pages that Sphinx makes (index, search, code) have a description, too.
 """
@@ -16,6 +17,7 @@ from bs4 import BeautifulSoup
 from docutils import nodes
 from PIL import Image
 from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 HEAVY = 40_000  # bytes: below it a chart is sharp and light enough as it is
@@ -30,6 +32,25 @@ def save_lighter(source: Path, target: Path) -> Path:
         if target.stat().st_size > LOSSLESS_LIMIT:
             picture.convert("RGB").save(target, "WEBP", quality=86, method=4, use_sharp_yuv=True)
     return target if target.stat().st_size < source.stat().st_size else source
+
+
+class cell_table(nodes.figure):
+    """The output of a cell that has a caption and no picture."""
+
+
+class TablesOfCells(SphinxTransform):
+    """MyST-NB knows figures only (cell metadata ``mystnb.figure``): those without a picture become tables."""
+
+    default_priority = 210
+
+    def apply(self, **kwargs: Any) -> None:
+        """Replace them before Sphinx gives numbers."""
+        for figure in list(self.document.findall(nodes.figure)):
+            if next(figure.findall(nodes.image), None) is None:
+                table = cell_table("", *figure.children, **figure.attributes)
+                table["classes"].append("cell-table")
+                figure.parent.replace(figure, table)
+                self.document.ids.update(dict.fromkeys(table["ids"], table))
 
 
 class LighterPictures(SphinxPostTransform):
@@ -79,6 +100,8 @@ def mend_markup(soup: BeautifulSoup) -> None:
         del content["id"]
     for summary in soup.select("summary[aria-label]"):  # "Toggle hidden content": another name than the words that it shows
         del summary["aria-label"]
+    for caption in soup.select("figure.cell-table > figcaption"):
+        caption.parent.insert(0, caption)  # above the table, as that of a table in the text
     for inner in soup.select("ul > ul"):  # the list of the package's sources
         inner.find_previous_sibling("li").append(inner)
 
@@ -106,6 +129,9 @@ def take_address(app: Sphinx, config: Any) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Add all of it to Sphinx."""
+    as_figure = (lambda writer, node: writer.visit_figure(node), lambda writer, node: writer.depart_figure(node))
+    app.add_enumerable_node(cell_table, "table", html=as_figure, latex=as_figure, text=as_figure)
+    app.add_transform(TablesOfCells)
     app.add_post_transform(LighterPictures)
     app.connect("config-inited", take_address)
     app.connect("html-page-context", finish_page)
