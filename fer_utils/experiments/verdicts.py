@@ -181,6 +181,10 @@ def judge_claim(
     reader : LedgerReader, optional
         To read each ledger once for many claims; it brings its own profile, dataset and data.
 
+    Returns
+    -------
+    Verdict
+
     Raises
     ------
     ValueError
@@ -217,7 +221,27 @@ def judge_claim(
 def judge_claims(
     paper: str, profile: str = "book", dataset: str = "facsynth", data: Path | None = None, *, item: str | None = None
 ) -> list[Verdict]:
-    """The verdicts on all claims of a paper, or on those that use an item, ``dlp-cnn/table-6``; see :func:`judge_claim`."""
+    """Compute the verdicts on a paper's claims.
+
+    Parameters
+    ----------
+    paper : str
+        Its short name, ``dlp-cnn``.
+    profile, dataset, data
+        As of :func:`judge_claim`.
+    item : str, optional
+        Only the claims that use it, such as ``dlp-cnn/table-6``.
+
+    Returns
+    -------
+    list of Verdict
+        In the order of the published claims.
+
+    Raises
+    ------
+    ValueError, DataError
+        As of :func:`judge_claim`.
+    """
     reader = LedgerReader(profile, dataset, data)
     claims = [
         claim for claim in load_published(paper).claims
