@@ -62,6 +62,10 @@ def find_checkpoint(id: str, name: str, profile: str = "book", dataset: str = "f
     data : Path, optional
         The folder that holds ``results`` and ``checkpoints``; the book's by default.
 
+    Returns
+    -------
+    Path
+
     Raises
     ------
     DataError

@@ -114,6 +114,11 @@ def save_plan(table: pd.DataFrame, id: str, profile: str = "book", dataset: str 
     table : DataFrame
     id, profile, dataset, data
         As it was given.
+
+    Returns
+    -------
+    Path
+        Where it was written.
     """
     records = table.astype(object).where(table.notna(), None).to_dict("records")
     for record in records:

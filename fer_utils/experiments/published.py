@@ -221,6 +221,10 @@ def load_published(paper: str) -> Published:
     paper : str
         Its short name, such as ``"dlp-cnn"``.
 
+    Returns
+    -------
+    Published
+
     Raises
     ------
     ValueError
@@ -274,6 +278,10 @@ def parse_published(text: str, file: str) -> Published:
     text : str
     file : str
         What to call it in errors.
+
+    Returns
+    -------
+    Published
 
     Raises
     ------

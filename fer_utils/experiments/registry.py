@@ -205,6 +205,10 @@ def register_experiment(
 def list_experiments() -> list[Experiment]:
     """All experiments, by paper and then in the order they are registered in.
 
+    Returns
+    -------
+    list of Experiment
+
     Raises
     ------
     DataError
@@ -217,6 +221,15 @@ def list_experiments() -> list[Experiment]:
 
 def find_experiment(id: str) -> Experiment:
     """The experiment of an id.
+
+    Parameters
+    ----------
+    id : str
+        ``dlp-cnn/table-6``.
+
+    Returns
+    -------
+    Experiment
 
     Raises
     ------

@@ -42,7 +42,26 @@ class ExperimentError(RuntimeError):
 
 
 def run_experiment(id: str, profile: str = "book", dataset: str = "facsynth", **options: Any) -> int:
-    """Run what is missing of one experiment; see :func:`run_experiments`."""
+    """Run what is missing of one experiment.
+
+    Parameters
+    ----------
+    id : str
+        ``dlp-cnn/table-6``.
+    profile, dataset : str
+    **options
+        As of :func:`run_experiments`.
+
+    Returns
+    -------
+    int
+        How many runs were executed.
+
+    Raises
+    ------
+    ValueError, DataError, ExperimentError
+        As :func:`run_experiments`.
+    """
     return run_experiments([id], profile, dataset, **options)
 
 

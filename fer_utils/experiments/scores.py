@@ -85,6 +85,10 @@ def score_predictions(
     metrics, values, series : dict, optional
         Further ones.
 
+    Returns
+    -------
+    Score
+
     Raises
     ------
     ValueError
@@ -107,6 +111,10 @@ def score_faces(row: str, role: str, faces: FaceDataset, guess: Any, **kept: Any
         Predictions, as positions in its classes; below 0 for a face that no fold tested, which is left out.
     **kept
         ``metrics``, ``values`` and ``series``, see :func:`score_predictions`.
+
+    Returns
+    -------
+    Score
     """
     guess = np.asarray(guess)
     tested = guess >= 0
@@ -126,6 +134,10 @@ def score_values(row: str, role: str, faces: FaceDataset, values: Mapping[str, n
         NaN for a face that plays no part. What fewer than two faces have is left out.
     **kept
         ``series``, see :class:`Score`.
+
+    Returns
+    -------
+    Score
     """
     known = {name: each for name, each in values.items() if np.isfinite(each).sum() > 1}
     metrics = {name: float(np.nanmean(each)) for name, each in known.items()}

@@ -107,6 +107,11 @@ def _find_lost_file(ledger: Ledger, run: Mapping[str, Any], data: Path | None) -
 def list_differences(run: Mapping[str, Any]) -> list[str]:
     """In which versions, processor and threads the place that made a run differs from this one, which may change its numbers slightly.
 
+    Parameters
+    ----------
+    run : dict
+        One of ``runs`` of a :class:`~fer_utils.experiments.ledger.Ledger`.
+
     Returns
     -------
     list of str

@@ -181,6 +181,10 @@ def judge_claim(
     reader : LedgerReader, optional
         To read each ledger once for many claims; it brings its own profile, dataset and data.
 
+    Returns
+    -------
+    Verdict
+
     Raises
     ------
     ValueError
@@ -217,7 +221,27 @@ def judge_claim(
 def judge_claims(
     paper: str, profile: str = "book", dataset: str = "facsynth", data: Path | None = None, *, item: str | None = None
 ) -> list[Verdict]:
-    """The verdicts on all claims of a paper, or on those that use an item, ``dlp-cnn/table-6``; see :func:`judge_claim`."""
+    """Compute the verdicts on a paper's claims.
+
+    Parameters
+    ----------
+    paper : str
+        Its short name, ``dlp-cnn``.
+    profile, dataset, data
+        As of :func:`judge_claim`.
+    item : str, optional
+        Only the claims that use it, such as ``dlp-cnn/table-6``.
+
+    Returns
+    -------
+    list of Verdict
+        In the order of the published claims.
+
+    Raises
+    ------
+    ValueError, DataError
+        As of :func:`judge_claim`.
+    """
     reader = LedgerReader(profile, dataset, data)
     claims = [
         claim for claim in load_published(paper).claims
@@ -311,10 +335,11 @@ def tabulate_verdicts(
     Returns
     -------
     DataFrame of str
-        Numbered from 1: ``claim``; ``decided by``, the comparison and how many of the claim's hold; ``paper``, the paper's own difference;
-        ``ours``, with the interval that decided (of 95 %, or of 1 - 0.05 / m where m comparisons did not reproduce the claim), digits as
-        many as it bears; ``verdict``, the word and its marks; ``limited by``, with the smallest difference that would have been seen, or
-        the reason of *not attempted*. *Mean recall* is the papers' mean diagonal.
+        Numbered from 1: ``claim``; ``decided by``, the comparison and how many of the claim's hold; ``paper``, the paper's own difference,
+        in three digits at most; ``ours``, with the interval that decided (of 95 %, or of 1 - 0.05 / m where m comparisons did not
+        reproduce the claim; none where nothing varies), in two digits of its width; ``verdict``, the word and its marks; ``limited by``,
+        with the smallest difference that would have been seen, or the reason of *not attempted*. *Mean recall* is the papers' mean
+        diagonal.
 
     Raises
     ------
@@ -341,16 +366,18 @@ def _tell(verdict: Verdict) -> dict[str, str]:
     width = (high - low) * factor
     digits = max(0, 1 - math.floor(math.log10(width))) if width > 0 else 1
 
-    def show(number: float, sign: str = "") -> str:
+    def show(number: float, sign: str = "", digits: int = digits) -> str:
         return f"{round(number * factor, digits) + 0.0:{sign}.{digits}f}"
 
     parts = [str(comparison)]
     parts += [f"{_count_held(verdict.comparisons, verdict.estimates)} of {count} hold"] if count > 1 else []
     parts += [f"{len(verdict.missing)} more could not be run"] if verdict.missing else []
-    printed = _printed(comparison)
-    interval = "" if math.isnan(width) else f" ({show(low)} to {show(high)})"
+    printed, interval = _printed(comparison), f" ({show(low)} to {show(high)})" if width > 0 else ""
+    # the paper's own error is not known: no more digits than ours bears, and no more than three
+    figures = min(digits, max(0, 2 - math.floor(math.log10(abs(printed))))) if printed else digits
     return line | {
-        "decided by": "; ".join(parts), "paper": "none" if printed is None else show(printed / factor, "+") + unit,
+        "decided by": "; ".join(parts),
+        "paper": "none" if printed is None else show(printed / factor, "+", figures) + unit,
         "ours": show(estimate.value, "+") + interval + unit,
         "limited by": _limit(comparison, estimate, show).removeprefix("limited by the "),
     }

@@ -32,7 +32,7 @@ class Interactive:
     html : str
         A fragment without links to other files.
     png : bytes
-        The first frame, or the faces.
+        One of the frames, or the faces.
     """
 
     html: str
@@ -42,7 +42,7 @@ class Interactive:
         return {"text/html": self.html, "image/png": base64.b64encode(self.png).decode(), "text/plain": "<Interactive>"}
 
 
-def show_frames(figures: Mapping[str, Figure], label: str, alt: str | Mapping[str, str]) -> Interactive:
+def show_frames(figures: Mapping[str, Figure], label: str, alt: str | Mapping[str, str], start: str | None = None) -> Interactive:
     """Put figures under a slider, one at a time; on paper they stand side by side. The figures are closed.
 
     Parameters
@@ -53,6 +53,8 @@ def show_frames(figures: Mapping[str, Figure], label: str, alt: str | Mapping[st
         What the slider changes, such as ``"share of spammers"``; plain text.
     alt : str or mapping of str to str
         Alternative text of every frame, to which its name is added, or one text a frame.
+    start : str, optional
+        The frame at which the slider stands before it is moved, and which stands in for it as a picture; the first by default.
 
     Returns
     -------
@@ -61,20 +63,26 @@ def show_frames(figures: Mapping[str, Figure], label: str, alt: str | Mapping[st
     Raises
     ------
     ValueError
-        If there are fewer than two frames, a frame has another size or no alternative text.
+        If there are fewer than two frames, a frame has another size or no alternative text, or none is called ``start``.
     """
     if len(figures) < 2:
         raise ValueError(f"a slider needs two frames or more, not {len(figures)}")
     alts = {name: f"{alt} {label}: {name}." for name in figures} if isinstance(alt, str) else alt
     if missing := [name for name in figures if not alts.get(name)]:
         raise ValueError(f"no alternative text for the frames {missing}")
+    names = list(figures)
+    if start is not None and start not in names:
+        raise ValueError(f"start must be one of the frames {names}, not {start!r}")
     pictures = {name: _draw(figure) for name, figure in figures.items()}
     if len({picture.size for picture in pictures.values()}) > 1:
         raise ValueError(f"frames of one size expected: { {name: picture.size for name, picture in pictures.items()} }")
     frames = [{"name": name, "alt": alts[name], "source": _embed(picture)} for name, picture in pictures.items()]
-    first = next(iter(pictures.values()))
-    page = _PAGES.get_template("frames.html").render(frames=frames, label=label, width=first.width, height=first.height)
-    return Interactive(page, _encode(first, "PNG"))
+    place = 0 if start is None else names.index(start)
+    still = pictures[names[place]]
+    page = _PAGES.get_template("frames.html").render(
+        frames=frames, label=label, start=place, width=still.width, height=still.height
+    )
+    return Interactive(page, _encode(still, "PNG"))
 
 
 def ask_faces(

@@ -45,6 +45,11 @@ def read_photographs(photo: Path | None, camera: int | None, out: Path, say: Cal
     say : callable
         Told in one line each what is left out, what could not be read, and how many faces there are.
 
+    Returns
+    -------
+    list of ReadPhoto
+        What stands on the page.
+
     Raises
     ------
     DataError

@@ -259,8 +259,17 @@ def test_verdicts_as_a_table(run, tmp_path):
 def test_a_table_of_what_is_not_in_percent(run, tmp_path):
     run(lambda setup: [Run("timing", tick, {}, seed) for seed in setup.seeds], "dlp-cnn/section-5-c")
     line = tabulate_verdicts(["dlp-cnn/locality-costs-time"], dataset="muxspace", data=tmp_path).loc[1]
-    assert line["ours"].startswith("+10.00 (9.") and line["paper"].startswith("+142.29")
+    assert line["ours"].startswith("+10.00 (9.") and line["paper"] == "+142 ms", "digits that no interval bears"
     assert line["limited by"].startswith("seeds (3 seeds)")
+
+
+def test_what_does_not_vary_has_no_interval(run, tmp_path):
+    run(lambda setup: [Run("timing", count_steps, {}, seed) for seed in setup.seeds], "dlp-cnn/section-5-c")
+    assert tabulate_verdicts(["dlp-cnn/locality-costs-time"], dataset="muxspace", data=tmp_path).loc[1, "ours"] == "+2.0 ms"
+
+
+def count_steps(context):
+    return [Score(row, "", {"step time": time}) for row, time in {"DLP-CNN": 5.0, "center loss": 3.0}.items()]
 
 
 # -- the numbers behind the words -----------------------------------------------------------------------------------------

@@ -76,6 +76,17 @@ def test_frames_are_the_figures_to_the_pixel_and_of_one_size(slider):
     assert first.tobytes() == pictures[0].convert("RGB").tobytes()
 
 
+def test_the_slider_and_its_picture_start_where_they_are_told():
+    use_style()
+    shown = show_frames({name: draw(n) for n, name in enumerate("abc")}, "x", "A bar.", start="b")
+    page = Elements(shown.html)
+    (control,) = page.named("input")
+    assert (control["value"], control["aria-valuetext"]) == ("1", "b")
+    assert ["hidden" in attrs for attrs in page.named("div") if attrs["class"] == "frame"] == [True, False, True]
+    second = Image.open(io.BytesIO(base64.b64decode(page.named("img")[1]["src"].split(",")[1])))
+    assert Image.open(io.BytesIO(shown.png)).convert("RGB").tobytes() == second.convert("RGB").tobytes()
+
+
 def test_figures_are_closed_lest_the_notebook_shows_them_again(slider):
     assert plt.get_fignums() == []
 
@@ -101,6 +112,8 @@ def test_bad_frames():
     ):
         with pytest.raises(ValueError, match=message):
             show_frames(figures, "x", alt)
+    with pytest.raises(ValueError, match=r"start must be one of the frames \['a', 'b'\], not 'c'"):
+        show_frames({"a": draw(1), "b": draw(2)}, "x", "A bar.", start="c")
     plt.close("all")
 
 
