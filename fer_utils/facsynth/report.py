@@ -414,18 +414,19 @@ def read_report() -> list[Measurement]:
 
 
 def format_report(lines: list[Measurement]) -> str:
-    """The report as a plain text table: mean recall in percent, its interval, the goal, and the recall of each class."""
+    """The report as a plain text table: mean recall in percent, its interval, the goals if there are any, and each class's recall."""
     wide = max([24, *(len(line.faces) + 1 for line in lines)])
     digits = max([5, *(len(str(line.count)) + 1 for line in lines)])
-    rows = [f"{'method':<19}{'faces':<{wide}}{'n':>{digits}}{'mean recall':>13}{'95 % interval':>15}{'goal':>9}  met"]
+    goals = f"{'goal':>9}  met" if any(line.goal for line in lines) else ""
+    rows = [f"{'method':<19}{'faces':<{wide}}{'n':>{digits}}{'mean recall':>13}{'95 % interval':>15}{goals}"]
     for line in lines:
         goal = "none"
         if line.goal is not None:
             low, high = (f"{100 * v:.0f}" for v in line.goal)
             goal = f"{low} to {high}" if line.goal[1] < 1 else f"from {low}"
         interval = f"{100 * line.low:.1f} to {100 * line.high:.1f}"
-        head = f"{line.method:<19}{line.faces:<{wide}}{line.count:>{digits}}"
-        rows.append(f"{head}{100 * line.value:>13.1f}{interval:>15}{goal:>9}  {line.met}".rstrip())
+        head = f"{line.method:<19}{line.faces:<{wide}}{line.count:>{digits}}{100 * line.value:>13.1f}{interval:>15}"
+        rows.append(f"{head}{goal:>9}  {line.met}".rstrip() if goals else head)
     rows += ["", f"{'recall by class, %':<{19 + wide}}" + " ".join(BASIC)]
     for line in lines:
         cells = (f"{100 * line.recalls[c]:.0f}" if c in line.recalls else "-" for c in BASIC)

@@ -64,6 +64,12 @@ def test_kept_report(kept):
     assert "60.0" in text and "58.0 to 62.0" in text and "45 to 70" in text and "yes" in text and "none" in text
 
 
+def test_faces_without_a_goal_get_no_column_for_it():
+    with_goal, without = (report.format_report([line(goal=goal)]).splitlines() for goal in ((0.45, 0.7), None))
+    assert "goal" in with_goal[0] and with_goal[1].endswith("yes")
+    assert without[:2] == [with_goal[0].removesuffix("     goal  met"), with_goal[1].removesuffix(" 45 to 70  yes")]
+
+
 @pytest.mark.parametrize(("value", "met"), [(0.6, "yes"), (0.69, "open"), (0.46, "open"), (0.9, "NO"), (0.3, "NO")])
 def test_a_goal_is_met_by_an_interval_not_by_a_value(value, met):
     assert line(value).met == met
