@@ -51,6 +51,12 @@ def test_a_chapter_weighs_little(site):
         assert size < 2_500_000, f"the pictures of {name} weigh {size / 1e6:.1f} MB"
 
 
+def test_a_page_weighs_little(site):
+    """The package was described on one page of 2 MB, which a phone scrolls badly and a search answers with one hit."""
+    sizes = {name: (site / f"{name}.html").stat().st_size for name in rules.listed(CONTENTS)}
+    assert {name: size for name, size in sizes.items() if size > 500_000} == {}
+
+
 def test_chapters_show_outputs(site):
     for name in rules.listed(CONTENTS):
         if name.startswith("notebooks/"):

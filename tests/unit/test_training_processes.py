@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -142,9 +143,12 @@ def train_kind(kind: str, rank: int = 0, checkpoint: str | None = None) -> dict[
 def test_two_processes_share_a_batch(tmp_path, one_thread):
     script, out = tmp_path / "train.py", tmp_path / "result"
     script.write_text(SCRIPT.format(root=str(ROOT), tests=str(Path(__file__).parent), out=str(out)))
+    # a free port: Accelerate 1.0 hands "any", which is 0, down to the processes, and they wait there for ever
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
     # Accelerate's name for "start several processes"; without GPUs they use gloo on the CPU
     options = ["--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
-    command = [sys.executable, "-m", "accelerate.commands.launch", *options, "--main_process_port=0", str(script)]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *options, f"--main_process_port={port}", str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
