@@ -24,7 +24,7 @@ class LBANIL(Recipe):
     So is the weight of the losses on features. With 0.6 center and island loss made all features one point and the network guessed
     (14.3 %), while islets loss pulls the centres apart first, and learned (33.9); with 0.06 center loss had 18.6 %, the others guessed;
     with 0.006 all three learned (42.5, 41.6 and 27.2). These are mean recalls on held-back people after 1,200 steps, one seed each; the
-    weight with the highest mean was taken for all. :func:`~fer_utils.papers.lban_il.probes.plan_islets` trains with the paper's, too.
+    weight with the highest mean was taken for all. ``lban-il/islets`` trains with the paper's, too.
     """
 
     weight: float = scale(0.6)  # lambda, 4.2; of center and island loss not said, the same here
