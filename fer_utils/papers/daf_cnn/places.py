@@ -60,7 +60,7 @@ def plan_attention_regions(setup: Setup) -> list[Run]:
 def find_moved(faces: FaceDataset) -> np.ndarray:
     """Where a face moves, bool ``[N, H, W]``: the parts, as far as they are seen, of which an action unit was rendered.
 
-    Nowhere on a neutral face, and on one whose moving parts are covered.
+    Nowhere on a face whose moving parts are covered, nor on one that moves none of them enough, as most neutral faces.
 
     Raises
     ------

@@ -32,7 +32,8 @@ def measure_step_time(context: RunContext, recipe: StepTime) -> list[Score]:
     """Time whole training steps of the same network on the same batches.
 
     A step is augmentation, both losses, their gradient, Adam and the centres.
-    Keras' are those of ``fit``; PyTorch's those of a plain loop. They take turns, so that both meet the same machine.
+    Keras' are those of ``fit``, without what it does once a call; PyTorch's those of a plain loop. A trial is timed
+    from the end of its first step to the end of its last. They take turns, so that both meet the same machine.
     Only a machine at rest says something.
 
     Returns
@@ -50,10 +51,9 @@ def measure_step_time(context: RunContext, recipe: StepTime) -> list[Score]:
     times: dict[str, list[float]] = {name: [] for name in works}
     for trial in range(recipe.trials + 1):
         for name, work in works.items():
-            begun = time.perf_counter()
-            steps = work(trial)
+            ends = work(trial)
             if trial:  # the first is to warm up
-                times[name].append(1000 * (time.perf_counter() - begun) / steps)
+                times[name].append(1000 * (ends[-1] - ends[0]) / (len(ends) - 1))
     scores = []
     for name, found in times.items():
         metrics = {"step time": float(np.mean(found)), "step time spread": float(np.std(found, ddof=1))}
@@ -61,8 +61,14 @@ def measure_step_time(context: RunContext, recipe: StepTime) -> list[Score]:
     return scores
 
 
-def _make_keras(images: np.ndarray, labels: np.ndarray, recipe: StepTime) -> Callable[[int], int]:
-    """Trains an epoch of a trial by ``fit``, and says how many steps that were."""
+def _read_clock() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()  # a step ends when the GPU is done with it
+    return time.perf_counter()
+
+
+def _make_keras(images: np.ndarray, labels: np.ndarray, recipe: StepTime) -> Callable[[int], list[float]]:
+    """Trains an epoch of a trial by ``fit``, and says when each step ended, in seconds."""
     from .backend import keras
     from .objective import make_objective
     from .training import DrawnBatches, build_network
@@ -71,16 +77,19 @@ def _make_keras(images: np.ndarray, labels: np.ndarray, recipe: StepTime) -> Cal
     model.compile(keras.optimizers.Adam(recipe.learning_rate))
     batches = DrawnBatches(images, labels, recipe.batch_size)
 
-    def work(trial: int) -> int:
+    def work(trial: int) -> list[float]:
+        ends: list[float] = []
+        clock = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ends.append(_read_clock()))
         model.fit(
-            batches, epochs=trial + 1, initial_epoch=trial, shuffle=False, verbose=0, callbacks=[batches.follow()]
-        )
-        return batches.num_batches
+            batches, epochs=trial + 1, initial_epoch=trial, shuffle=False, verbose=0,
+            callbacks=[batches.follow(), clock],
+        )  # fmt: skip
+        return ends
 
     return work
 
 
-def _make_torch(images: np.ndarray, labels: np.ndarray, recipe: StepTime) -> Callable[[int], int]:
+def _make_torch(images: np.ndarray, labels: np.ndarray, recipe: StepTime) -> Callable[[int], list[float]]:
     """The same in a plain loop, where Keras on torch would be: on a GPU if there is one."""
     from .training import DrawnBatches, build_network
     from .twin import make_twin, make_twin_optimizer
@@ -98,8 +107,8 @@ def _make_torch(images: np.ndarray, labels: np.ndarray, recipe: StepTime) -> Cal
     optimizer = make_twin_optimizer(twin, recipe)
     batches, generator = DrawnBatches(images, labels, recipe.batch_size), torch.Generator().manual_seed(0)
 
-    def work(trial: int) -> int:
-        batches.epoch = trial
+    def work(trial: int) -> list[float]:
+        batches.epoch, ends = trial, []
         for number in range(batches.num_batches):
             drawn, own = (torch.tensor(array) for array in batches[number])
             windows = crop_and_flip(drawn.permute(0, 3, 1, 2), generator, recipe.input_size).to(device).float()
@@ -109,7 +118,7 @@ def _make_torch(images: np.ndarray, labels: np.ndarray, recipe: StepTime) -> Cal
             optimizer.zero_grad()
             total.backward()
             optimizer.step()
-        float(total.detach())  # a GPU is waited for
-        return batches.num_batches
+            ends.append(_read_clock())
+        return ends
 
     return work
