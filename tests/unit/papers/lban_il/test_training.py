@@ -89,12 +89,14 @@ def test_unknown_names():
 # -- the four losses ------------------------------------------------------------------------------------------------------
 
 
-def test_losses_have_the_papers_weights_and_centres_start_alike():
+def test_losses_have_the_recipes_weights_and_centres_start_alike():
     model = build_network("LBAN", TINY, 0)
     assert isinstance(make_objective("Softmax loss", model, TINY, 0), CrossEntropy)
     made = [make_objective(loss, model, TINY, 4) for loss in LOSSES[1:]]
     losses = [objective.metric.loss for objective in made]
-    assert [type(loss) for loss in losses] == [CenterLoss, IslandLoss, IsletsLoss] and {objective.weight for objective in made} == {0.6}
+    assert [type(loss) for loss in losses] == [CenterLoss, IslandLoss, IsletsLoss] and {objective.weight for objective in made} == {0.006}
+    for paper in ({"recipe": LBANIL()}, {"recipe": TINY, "weight": 0.6}):
+        assert {make_objective(loss, model, seed=4, **paper).weight for loss in LOSSES[1:]} == {0.6}
     assert all(torch.equal(loss.centres, losses[0].centres) for loss in losses)
     assert {(loss.alpha, loss.reduction) for loss in losses} == {(0.5, "mean")} and losses[0].centres.std() == pytest.approx(0.01, rel=0.1)
     assert (losses[1].lambda1, losses[2].lambda1, losses[2].lambda2) == (0.2, 0.2, 0.9)
@@ -112,7 +114,7 @@ def test_the_places_of_the_centres_are_recorded():
     assert parts.keys() == PARTS and float(parts["centre distance"]) == pytest.approx(float(distances.sum()) / 42)
     assert float(parts["log penalty"]) == pytest.approx(-float(distances.sum()) / 2, rel=1e-5)
     assert float(parts["centre length"]) == pytest.approx(float(centres.norm(dim=1).mean()))
-    torch.testing.assert_close(parts["loss"], parts["cross-entropy"] + 0.6 * parts["metric"])
+    torch.testing.assert_close(parts["loss"], parts["cross-entropy"] + TINY.weight * parts["metric"])
     assert CrossEntropyWithCentres(CenterLoss(7, 128), 0.0)({"scores": torch.randn(7, 7)}, batch).keys() == {"loss"}
 
 
