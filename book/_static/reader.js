@@ -1,10 +1,12 @@
 // What scrolls sideways takes the focus, so that the arrow keys move it. The theme looks for such code and outputs once,
-// while the solutions are still folded; here it is done for those that have just been opened.
+// while the solutions are still folded; here it is done for those that have just been opened, and for tables with a number,
+// which the theme does not look for.
 function letScrollersTakeFocus(opened) {
-  for (const part of opened.querySelectorAll("pre, .cell_output > .output")) {
+  for (const part of opened.querySelectorAll("pre, .cell_output .output")) {
     part.tabIndex = part.scrollWidth > part.clientWidth ? 0 : -1;
   }
 }
+for (const event of ["load", "resize"]) window.addEventListener(event, () => letScrollersTakeFocus(document));
 document.addEventListener("toggle", (event) => letScrollersTakeFocus(event.target), true); // of <details>
 document.addEventListener("click", (event) => {
   const admonition = event.target.closest?.(".toggle");
