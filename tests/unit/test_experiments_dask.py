@@ -13,7 +13,7 @@ import toy_experiments as toy
 from fer_utils.experiments import ExperimentError, Run, read_ledger, register_experiment, run_experiment
 from fer_utils.experiments.ledger import Ledger
 
-Client = pytest.importorskip("distributed").Client
+Client = pytest.importorskip("dask.distributed").Client  # before a test puts another in its place
 
 
 @pytest.fixture
@@ -95,6 +95,8 @@ def test_local_workers(empty_registry, tmp_path, monkeypatch):
         found["environments"] = list(client.run(lambda: dict(os.environ)).values())
         return client
 
+    # a cluster with Dask's own settings, of another test, leaves it in this process, whose environment workers inherit
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
     monkeypatch.setattr("distributed.Client", connect)
     monkeypatch.setattr("dask.distributed.Client", connect)
     plan = [Run("sleeper", toy.sleep, {"log": str(tmp_path), "seconds": 0.4}, seed) for seed in range(3)]
