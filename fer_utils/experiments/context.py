@@ -135,9 +135,18 @@ class RunContext:
         return load_checkpoint(self.find_file(id, self.name_file(method, "safetensors")))[0]
 
     def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Leave named arrays, compressed, as they are: what is stored in half precision or as bits is converted before."""
+        """Leave named arrays, compressed, as they are: what is stored in half precision or as bits is converted before.
+
+        Raises
+        ------
+        ValueError
+            If one holds Python objects.
+        """
+        for key, values in arrays.items():
+            if values.dtype.hasobject:  # asked here, as NumPy takes allow_pickle=False for an array of that name before 2.1
+                raise ValueError(f"the array {key!r} holds objects; expected numbers or text")
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **arrays)
+        np.savez_compressed(buffer, **arrays)
         self.save_file(self.name_file(name, "npz"), buffer.getvalue())
 
     def load_arrays(self, id: str, name: str, needed: Sequence[str] = ()) -> dict[str, np.ndarray]:

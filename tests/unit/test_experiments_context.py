@@ -93,5 +93,5 @@ def test_a_file_is_left_once(writer):
 
 
 def test_arrays_hold_no_objects(writer):
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(ValueError, match="the array 'a' holds objects; expected numbers or text"):
         writer.save_arrays("objects", {"a": np.array([object()])})

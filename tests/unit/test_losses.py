@@ -352,7 +352,10 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "act", [lambda x: x[x > 0], lambda x: x.__setitem__(x > 0, 1.0), lambda x: float(x[0]), lambda x: bool(x.any()), lambda x: x.unique()]
+    "act", [
+        lambda x: x[x > 0], lambda x: x.__setitem__(x > 0, torch.ones(2)), lambda x: float(x[0]), lambda x: bool(x.any()),
+        lambda x: x.unique(),
+    ],
 )
 def test_waiting_is_noticed(act: Callable) -> None:
     with NeverWaits(), pytest.raises(AssertionError, match="waits for a value"):
@@ -392,6 +395,10 @@ def test_all_is_made_where_the_loss_is(name: str) -> None:
     if isinstance(loss, IslandLoss):
         loss.eval()  # its step takes a derivative, which needs a real GPU
     with FakeTensorMode(allow_non_fake_inputs=True):
+        try:
+            torch.zeros(1).to("cuda")
+        except RuntimeError as error:  # of an older PyTorch that was built for CUDA
+            pytest.skip(f"this PyTorch pretends no GPU without a driver: {str(error).splitlines()[0]}")
         loss.to("cuda")
         embeddings, labels, indices = (tensor.detach().to("cuda") for tensor in sample())
         value = call(name, loss, embeddings.requires_grad_(), labels, indices)
