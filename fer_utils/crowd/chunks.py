@@ -89,7 +89,12 @@ class Source:
 
 
 class Held(Source):
-    """Votes in memory, as one chunk."""
+    """Votes in memory, as one chunk.
+
+    Parameters
+    ----------
+    coded : Coded
+    """
 
     def __init__(self, coded: Coded) -> None:
         self.tasks, self.workers, self.classes = coded.tasks, coded.workers, coded.classes
@@ -102,7 +107,13 @@ class Held(Source):
         yield function(self._blocks, state)
 
 class Stored(Source):
-    """Votes in files, one a chunk, in a folder that :func:`open_source` fills; one chunk at a time is in memory."""
+    """Votes in files, one a chunk, in a folder that :func:`open_source` fills; one chunk at a time is in memory.
+
+    Parameters
+    ----------
+    folder : Path
+        Filled by :func:`open_source`.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -24,6 +24,8 @@ class CropAndFlip(keras.layers.Layer):
         Side of the window, at most that of the images; with the same side it only mirrors.
     seed : int
         Draws places and mirror images. How far its generator has come is among the layer's ``variables``.
+    **kwargs
+        As all layers of Keras take.
 
     Examples
     --------

@@ -35,6 +35,8 @@ class ChannelAttention(layers.Layer):
         Of the second layer. ``"sigmoid"`` takes 3.2.1 at its word, that the network is a sigmoid: beside that of eq. 1 it leaves the
         weights between 0.5 and 0.88.
     seed : int
+    **kwargs
+        As all layers of Keras take.
 
     Raises
     ------
@@ -87,6 +89,8 @@ class SpatialAttention(layers.Layer):
         ``"channels"`` as in Woo et al., which gives the two maps of W x H of 3.2.2. ``"width"`` takes its words: both the pooling and the
         joining go along the width, so a row has one weight.
     seed : int
+    **kwargs
+        As all layers of Keras take.
 
     Raises
     ------

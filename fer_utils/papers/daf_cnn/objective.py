@@ -34,6 +34,8 @@ class TripletCenterLoss(keras.layers.Layer):
         Deviation of the first centres' coordinates around 0; 0.01, 4.2.
     seed : int
         Draws the first centres.
+    **kwargs
+        As all layers of Keras take.
 
     Attributes
     ----------
@@ -143,6 +145,8 @@ class JointSupervision(keras.Model):
     softmax_weight : float
         0 for 4.3.2's second stage, which replaces the softmax loss. Nothing then trains the network's own scores, so minus half the squared
         distances from the centres take their place.
+    **kwargs
+        As all models of Keras take.
 
     Examples
     --------
