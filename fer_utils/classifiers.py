@@ -421,11 +421,9 @@ class RandomLabelDetector(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array ``[N, ...]``
-        y : array ``[N]``
-            Only says which classes there are, and how often.
+        X, y : array ``[N, ...]`` and ``[N]``
+            ``y`` only says which classes there are, and how often.
         **fit_params
-            For the estimator's ``fit``.
 
         Raises
         ------

@@ -64,18 +64,13 @@ F = TypeVar("F", bound=Face)
 
 
 def open_source(path: Path, layout: str) -> Source:
-    """Open a folder, or the zip archive of that name.
+    """Open a folder, or the zip archive of that name. Raises ``DataError`` if neither is there.
 
     Parameters
     ----------
     path : Path
     layout : str
         What was expected, for the error.
-
-    Raises
-    ------
-    DataError
-        If neither is there.
     """
     for found in (path, path.with_name(f"{path.name}.zip")) if path.name else (path,):
         if os.path.exists(found):
@@ -287,24 +282,15 @@ def scan_names(source: Source, pattern: re.Pattern[str], expected: str, layout: 
 
 
 def choose_faces(faces: Iterable[F], wanted: Sequence[str], where: object, what: str, layout: str) -> list[F]:
-    """Take the faces of some classes.
+    """Take the faces of some classes. Raises ``DataError`` if there is none.
 
     Parameters
     ----------
     faces : iterable of Face
     wanted : sequence of str
         Class names.
-    where : object
-        Folder or file, for the error.
-    what : str
-        What is missing, for the error: ``"images"``.
-    layout : str
-        What was expected, for the error.
-
-    Raises
-    ------
-    DataError
-        If no face is of these classes.
+    where, what, layout
+        For the error: folder or file, what is missing (``"images"``), and what was expected.
     """
     chosen = [face for face in faces if face.emotion in wanted]
     if not chosen:
@@ -446,20 +432,7 @@ class Parts(Source):
         return self._parts[part].read_start(rest)
 
     def read(self, name: str, expected: str = "a readable file") -> bytes:
-        """Read the bytes of a file.
-
-        Parameters
-        ----------
-        name : str
-            ``<part>/<path>``, as in ``names``.
-        expected : str
-            What should be there, for the error.
-
-        Raises
-        ------
-        DataError
-            If it is not there, or cannot be read.
-        """
+        """As :meth:`Source.read`, of ``<part>/<path>``."""
         if name not in self:
             raise DataError.at(self.where(name), "not found", expected)
         part, _, rest = name.partition("/")

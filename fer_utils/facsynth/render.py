@@ -43,8 +43,8 @@ class Light:
     """An even sky and one round lamp."""
 
     name: str = "studio"  #: kind, as in the table of truth
-    sky: float = 0.55  #: radiance of the sky
-    lamp: float = 1.0  #: radiance of the lamp at the face
+    sky: float = 0.55  #: how bright the sky is
+    lamp: float = 1.0  #: how bright the lamp is at the face
     azimuth: float = -25.0  #: degrees, seen from the camera, positive to the image's right
     elevation: float = 30.0  #: degrees, positive upwards
     tint: tuple[float, float, float] = (1.0, 1.0, 1.0)  #: colour of the lamp, linear RGB

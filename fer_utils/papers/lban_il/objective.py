@@ -27,8 +27,8 @@ class CrossEntropyWithCentres(CrossEntropyWithMetric):
 
     Parameters
     ----------
-    metric_loss : GatheredLoss
-        Around a loss with ``centres``.
+    metric_loss : nn.Module
+        With ``centres``, such as those of :mod:`fer_utils.losses`.
     weight : float
         Lambda; where it is 0 the loss is not called.
     """

@@ -241,17 +241,11 @@ class SelectiveFeatureUnit(nn.Module):
 
     Parameters
     ----------
-    channels : int
-        ``C``.
-    branches : int
-        ``P``; 3 in the paper.
+    channels, branches : int
+        ``C`` and ``P``; the paper has 3 branches.
     reduction : int
         Channels for each number of the squeezed vector, at least 1 of which is left: ``d = C / 16`` in the paper.
-
-    Raises
-    ------
-    ValueError
-        If an argument is below 1.
+        ``ValueError`` if this or another argument is below 1.
     """
 
     def __init__(self, channels: int, branches: int = 3, reduction: int = 16) -> None:
