@@ -27,6 +27,7 @@ class Module:
     def __init__(self, text: str, name: str = "module") -> None:
         self.name, self.lines, self.body = name, text.splitlines(), ast.parse(text).body
         self.classes = {node.name: node for node in self.body if isinstance(node, ast.ClassDef)}
+        self.origins = {name.name: node.module for node in self.body if isinstance(node, ast.ImportFrom) for name in node.names}
         self.public = next((ast.literal_eval(node.value) for node in self.body if is_list_of_names(node)), None)
 
     def list_callables(self):
@@ -69,14 +70,20 @@ class Package:
 
     def __init__(self, modules):
         self.modules = list(modules)
-        self.everywhere = {name: (module, node) for module in self.modules for name, node in module.classes.items()}
+
+    def find_class(self, module, name):
+        """A class of the package by its name in a module, with the module that defines it; None for another package's."""
+        if name in module.classes:
+            return module, module.classes[name]
+        origin = module.origins.get(name)
+        places = (each for each in self.modules if name in each.classes and origin and f".{origin}." in f"{each.name}.")
+        return next(((each, each.classes[name]) for each in places), None)
 
     def list_bases(self, module, node):
         """A class and its bases within the package, the nearest first."""
         found = [(module, node)]
         for base in node.bases:
-            name = ast.unparse(base).rpartition(".")[2]
-            known = (module, module.classes[name]) if name in module.classes else self.everywhere.get(name)
+            known = self.find_class(module, ast.unparse(base).rpartition(".")[2])
             if known is not None and known[1] is not node:
                 found += self.list_bases(*known)
         return found
@@ -86,10 +93,10 @@ class Package:
         for _, base in self.list_bases(module, node)[1:]:
             yield from (each for each in base.body if isinstance(each, Function) and each.name == method.name)
 
-    def refers(self, node, method):
+    def refers(self, module, method):
         """Whether a docstring says "See :meth:`X.method`", and that method names its parameters."""
-        said = re.match(rf"See :meth:`(?:\w+\.)*(\w+)\.{method.name}`", ast.get_docstring(method) or "")
-        there = self.everywhere.get(said[1]) if said else None
+        said = re.match(rf"See :meth:`(\w+)\.{method.name}`", ast.get_docstring(method) or "")
+        there = self.find_class(module, said[1]) if said else None
         return there is not None and any(
             getattr(each, "name", None) == method.name and "Parameters" in read_sections(each) for each in there[1].body
         )
@@ -102,7 +109,7 @@ class Package:
                 yield f"{module.name}.{name} has {expected}, its docstring {sections['Parameters']}"
         elif len(expected) > 1:
             above = [] if node is None else list(self.inherit(module, node, function))
-            if not any("Parameters" in read_sections(each) for each in above) and not self.refers(node, function):
+            if not any("Parameters" in read_sections(each) for each in above) and not self.refers(module, function):
                 yield f"{module.name}.{name} does not say what {', '.join(expected)} are"
 
     def check_class(self, module, node):
