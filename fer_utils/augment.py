@@ -70,7 +70,19 @@ def crop(images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, size: int 
 
 
 def flip(images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mirror, left to right, the images where ``mask`` (bool ``[B]``) is true."""
+    """Mirror some images left to right.
+
+    Parameters
+    ----------
+    images : ``[B, H, W]`` or ``[B, C, H, W]``
+    mask : bool ``[B]``
+        Which to mirror.
+
+    Raises
+    ------
+    ValueError
+        If there is not one bool per image.
+    """
     if images.ndim not in (3, 4) or mask.shape != (len(images),) or mask.dtype != torch.bool:
         raise ValueError(f"images of shape {list(images.shape)} need one bool each, got {mask.dtype} {list(mask.shape)}")
     if not len(images):
@@ -109,12 +121,32 @@ def random_crop(images: torch.Tensor, size: int | tuple[int, int], generator: to
 
 
 def random_flip(images: torch.Tensor, p: float = 0.5, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Mirror each image left to right with probability ``p``."""
+    """Mirror each image left to right with probability ``p``.
+
+    Parameters
+    ----------
+    images : ``[B, H, W]`` or ``[B, C, H, W]``
+    p : float
+        In ``[0, 1]``.
+    generator : torch.Generator, optional
+    """
     return flip(images, torch.rand(len(images), generator=generator, device=_device(generator)) < p)
 
 
 def center_crop(images: torch.Tensor, size: int | tuple[int, int]) -> torch.Tensor:
-    """Cut out the middle; where it is between pixels, torchvision's rounding decides. ValueError if it is larger than the images."""
+    """Cut out the middle; where it is between pixels, torchvision's rounding decides.
+
+    Parameters
+    ----------
+    images : ``[B, H, W]`` or ``[B, C, H, W]``
+    size : int or (int, int)
+        Side, or height and width, in pixels.
+
+    Raises
+    ------
+    ValueError
+        If the window is larger than the images.
+    """
     height, width = _check(images, size)
     top, left = round((images.shape[-2] - height) / 2), round((images.shape[-1] - width) / 2)
     return images[..., top : top + height, left : left + width].clone()
@@ -199,7 +231,13 @@ def rotate_and_flip(images: torch.Tensor) -> torch.Tensor:
 
 
 def random_rotate_and_flip(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Take one of the 14 images that :func:`rotate_and_flip` makes of each, all equally often; the angle is drawn first."""
+    """Take one of the 14 images that :func:`rotate_and_flip` makes of each, all equally often; the angle is drawn first.
+
+    Parameters
+    ----------
+    images : ``[B, H, W]`` or ``[B, C, H, W]``
+    generator : torch.Generator, optional
+    """
     turns = torch.randint(len(ROTATIONS), (len(images),), generator=generator, device=_device(generator))
     angles = torch.tensor(ROTATIONS, dtype=torch.float32, device=turns.device)[turns]
     return random_flip(rotate(images, angles), generator=generator)
@@ -208,7 +246,12 @@ def random_rotate_and_flip(images: torch.Tensor, generator: torch.Generator | No
 def add_noise(images: torch.Tensor, variance: float = 0.01, generator: torch.Generator | None = None) -> torch.Tensor:
     """Add Gaussian noise of zero mean to every pixel and channel, and clip to the range.
 
-    ``variance`` is on a scale from 0 to 1, as float images are; on uint8 images the noise is 255 times as strong, and rounded.
+    Parameters
+    ----------
+    images : uint8, or float from 0 to 1, ``[B, H, W]`` or ``[B, C, H, W]``
+    variance : float
+        On a scale from 0 to 1, as float images are; on uint8 images the noise is 255 times as strong, and rounded.
+    generator : torch.Generator, optional
     """
     full = 1.0 if images.is_floating_point() else 255.0
     noise = torch.randn(images.shape, generator=generator, device=_device(generator)).to(images.device)

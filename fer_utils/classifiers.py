@@ -419,8 +419,16 @@ class RandomLabelDetector(ClassifierMixin, BaseEstimator):
     def fit(self, X: np.ndarray, y: np.ndarray, **fit_params: Any) -> Self:
         """Draw a label for each of ``X`` and train the estimator, if any, on them.
 
-        ``y`` only says which classes there are, and how often. ``fit_params`` go to the estimator. Raises ``ValueError`` for unknown
-        ``labels``.
+        Parameters
+        ----------
+        X, y : array ``[N, ...]`` and ``[N]``
+            ``y`` only says which classes there are, and how often.
+        **fit_params
+
+        Raises
+        ------
+        ValueError
+            For unknown ``labels``.
         """
         if self.labels not in ("uniform", "prior"):
             raise ValueError(f"labels must be 'uniform' or 'prior', got {self.labels!r}")

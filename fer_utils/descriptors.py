@@ -92,7 +92,20 @@ class ShapeDescriptor(TransformerMixin, BaseEstimator):
         self.points = points
 
     def fit(self, X: np.ndarray, y: Any = None) -> Self:
-        """Learn mean and deviation from training faces; see :meth:`transform` for what ``X`` is."""
+        """Learn mean and deviation from training faces.
+
+        Parameters
+        ----------
+        X : array ``[N, points, 2]``
+            As :meth:`transform`.
+        y : ignored
+            For scikit-learn's pipelines.
+
+        Raises
+        ------
+        ValueError
+            Without a face, or as :meth:`transform`.
+        """
         pairs = self._pair(X)
         if not len(pairs):
             raise ValueError("the mean of each value needs at least one face to train on, got none")

@@ -43,6 +43,13 @@ def import_part(paper: str, part: str) -> ModuleType | None:
 
     What a paper's ``ON_DEMAND`` names needs a package of an extra. It registers nothing, and whoever wants it imports it by its own name.
 
+    Parameters
+    ----------
+    paper : str
+        ``"dlp-cnn"``.
+    part : str
+        The module's name: ``"recipe"``.
+
     Raises
     ------
     DataError

@@ -42,6 +42,11 @@ class DataError(ValueError):
     """A dataset or checkpoint on disk is not what its layout promises. The message names the file, the line if any, what was expected.
 
     It is one printable line of limited length, whatever the names and the content of the file.
+
+    Parameters
+    ----------
+    message : object
+        As :func:`printable` takes it.
     """
 
     def __init__(self, message: object = "") -> None:

@@ -116,7 +116,19 @@ def private_folder(name: str) -> Path:
 
 
 def read_regular(path: Path, limit: int) -> bytes:
-    """Read a file of at most ``limit`` bytes. Raises ``OSError``, also for a larger one, a pipe or a device."""
+    """Read a file that is not too large.
+
+    Parameters
+    ----------
+    path : Path
+    limit : int
+        Bytes at most.
+
+    Raises
+    ------
+    OSError
+        Also for a larger file, a pipe or a device.
+    """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise OSError("not a regular file")  # a pipe would be waited for, a device may never end
@@ -126,10 +138,18 @@ def read_regular(path: Path, limit: int) -> bytes:
 
 
 def write_rows(path: Path, batches: Iterable[np.ndarray], count: int) -> None:
-    """Write arrays ``[B, ...]`` one behind the other as one ``.npy`` file of ``count`` rows, with no more than one in memory.
+    """Write arrays one behind the other as one ``.npy`` file, with no more than one in memory.
 
     Behind the array stands the SHA-256 of all before it, for :func:`read_rows`; ``numpy.load`` does not see it.
     Written as a stream, not through a mapped file: a full disk is then an ``OSError`` and does not end the process.
+
+    Parameters
+    ----------
+    path : Path
+    batches : iterable of array ``[B, ...]``
+        Of one type, and of one shape but for their rows.
+    count : int
+        Rows of all together.
     """
     with path.open("wb") as file:
         digest = hashlib.sha256()

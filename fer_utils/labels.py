@@ -60,6 +60,11 @@ class Vocabulary:
         Class names in the owner's order; an index into it is a label of a ``FaceDataset``.
     codes : tuple of int or tuple of str
         What the owner's files hold for each class.
+
+    Raises
+    ------
+    ValueError
+        If classes and codes do not pair one to one.
     """
 
     name: str

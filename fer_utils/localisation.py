@@ -72,8 +72,15 @@ def make_template(regions: np.ndarray) -> np.ndarray:
 def make_centred_gaussian(height: int, width: int, spread: float = 0.25) -> np.ndarray:
     """One map for all faces, float32 ``[height, width]``: a Gaussian in the middle.
 
-    Its standard deviation is a share of the sides. Aligned faces are in the middle of their images, so a map that looks
+    Aligned faces are in the middle of their images, so a map that looks
     there and learned nothing points at the face, too.
+
+    Parameters
+    ----------
+    height, width : int
+        Pixels.
+    spread : float
+        Standard deviation, as a share of each side.
 
     Raises
     ------

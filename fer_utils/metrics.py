@@ -32,7 +32,13 @@ _CHUNK = 256
 
 
 class Interval(NamedTuple):
-    """A value and the ends of its interval."""
+    """A value and the ends of its interval.
+
+    Attributes
+    ----------
+    value : float
+    low, high : float
+    """
 
     value: float
     low: float
@@ -259,6 +265,13 @@ def _percentiles(value: float, drawn: np.ndarray, level: float) -> Interval:
 
 def proportion_interval(hits: int, count: int, level: float = 0.95) -> Interval:
     """A proportion with Wilson's score interval, which stays in ``[0, 1]`` and is sound for few faces and for rates near 0 or 1.
+
+    Parameters
+    ----------
+    hits, count : int
+        ``hits`` of ``count`` faces.
+    level : float
+        Confidence, in ``(0, 1)``.
 
     Raises
     ------

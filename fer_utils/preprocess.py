@@ -114,6 +114,17 @@ def align_faces(
 
 
 def warp_points(points: np.ndarray, transform: SimilarityTransform) -> np.ndarray:
-    """Carry points ``[..., 2]`` through a transform; float32 of the same shape."""
+    """Carry points through a transform.
+
+    Parameters
+    ----------
+    points : array ``[..., 2]``
+        Pixels, x and y.
+    transform : SimilarityTransform
+
+    Returns
+    -------
+    float32 ``[..., 2]``
+    """
     points = np.asarray(points, dtype=np.float64)
     return transform(points.reshape(-1, 2)).reshape(points.shape).astype(np.float32)

@@ -95,6 +95,12 @@ class Split:
     def load(cls, path: str | os.PathLike[str], faces: FaceDataset) -> Self:
         """Read a split and lay it on a dataset, which may hold its faces in another order.
 
+        Parameters
+        ----------
+        path : path
+            As :meth:`save` wrote it.
+        faces : FaceDataset
+
         Raises
         ------
         DataError
@@ -153,6 +159,13 @@ def kfold(faces: FaceDataset, folds: int, seed: int = 0) -> list[Split]:
 
     Who is shown plays no part: a person, and even a sequence, may lie on both sides. See :func:`subject_kfold`.
 
+    Parameters
+    ----------
+    faces : FaceDataset
+    folds : int
+        At least 2.
+    seed : int
+
     Raises
     ------
     ValueError
@@ -164,6 +177,14 @@ def kfold(faces: FaceDataset, folds: int, seed: int = 0) -> list[Split]:
 
 def subject_kfold(faces: FaceDataset, folds: int, seed: int = 0) -> list[Split]:
     """Folds of people: nobody is on both sides, and classes are spread as evenly as that allows.
+
+    Parameters
+    ----------
+    faces : FaceDataset
+        With ``identities``.
+    folds : int
+        At least 2.
+    seed : int
 
     Raises
     ------

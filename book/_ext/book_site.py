@@ -5,6 +5,7 @@
 - A table that a cell shows is numbered among the tables, as one that is written in the text.
 - The lists of sources are lists, and no id stands twice on a page.
 - Pages that Sphinx makes (index, search, code) have a description, too.
+- What is said of a constant in the reference is one sentence, colon or not.
 """
 
 from __future__ import annotations
@@ -122,6 +123,12 @@ def finish_page(app: Sphinx, pagename: str, templatename: str, context: dict[str
         context["body"] = str(soup)
 
 
+def keep_sentence(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Keep napoleon from taking what stands before a colon for a type: comments of constants and fields are sentences."""
+    if what in ("attribute", "data", "property"):
+        lines[:0] = ["..", ""]  # an empty comment of reST
+
+
 def take_address(app: Sphinx, config: Any) -> None:
     """The cards for other sites take the address of this one from where the canonical links have it."""
     config.ogp_site_url = config.html_baseurl
@@ -133,6 +140,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_enumerable_node(cell_table, "table", html=as_figure, latex=as_figure, text=as_figure)
     app.add_transform(TablesOfCells)
     app.add_post_transform(LighterPictures)
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("autodoc-process-docstring", keep_sentence, priority=400)  # napoleon's is 500
     app.connect("config-inited", take_address)
     app.connect("html-page-context", finish_page)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

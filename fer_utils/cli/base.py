@@ -38,7 +38,15 @@ app = _App(
 
 
 def say(text: object, *, err: bool = False) -> None:
-    """Print a line; names in it may hold what a terminal would obey."""
+    """Print a line; names in it may hold what a terminal would obey.
+
+    Parameters
+    ----------
+    text : object
+        Printed as ``str`` gives it, control characters escaped.
+    err : bool
+        To standard error.
+    """
     typer.echo(printable(text), err=err)
 
 

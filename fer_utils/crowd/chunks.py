@@ -57,11 +57,31 @@ class Source:
     votes_by_class: np.ndarray
 
     def map(self, function: Callable[[Sequence[Block], State], T], state: State) -> Iterator[T]:
-        """Apply ``function(blocks, part of the state)`` to each chunk, in order; ``state`` is a named tuple of arrays ``[N]``."""
+        """Apply a function to each chunk, in order.
+
+        Parameters
+        ----------
+        function : callable
+            ``function(blocks, state)``, with the blocks of a chunk and its part of the state.
+        state : State
+            Of all tasks: a named tuple of arrays ``[N]``.
+
+        Yields
+        ------
+        object
+            What the function gave of each chunk.
+        """
         raise NotImplementedError
 
     def save(self, key: str, state: dict[str, np.ndarray]) -> None:
-        """Keep a state for after a kill, where there is a place for it."""
+        """Keep a state for after a kill, where there is a place for it.
+
+        Parameters
+        ----------
+        key : str
+            Of the fit that the state belongs to.
+        state : dict of str to array
+        """
 
     def restore(self, key: str) -> dict[str, np.ndarray] | None:
         """Give back the state that was last saved under ``key``, or None."""
@@ -69,7 +89,12 @@ class Source:
 
 
 class Held(Source):
-    """Votes in memory, as one chunk."""
+    """Votes in memory, as one chunk.
+
+    Parameters
+    ----------
+    coded : Coded
+    """
 
     def __init__(self, coded: Coded) -> None:
         self.tasks, self.workers, self.classes = coded.tasks, coded.workers, coded.classes
@@ -82,7 +107,13 @@ class Held(Source):
         yield function(self._blocks, state)
 
 class Stored(Source):
-    """Votes in files, one a chunk, in a folder that :func:`open_source` fills; one chunk at a time is in memory."""
+    """Votes in files, one a chunk, in a folder that :func:`open_source` fills; one chunk at a time is in memory.
+
+    Parameters
+    ----------
+    folder : Path
+        Filled by :func:`open_source`.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -119,7 +150,14 @@ class Stored(Source):
 
 
 class Spread(Stored):
-    """Votes in the memory of a Dask cluster's workers."""
+    """Votes in the memory of a Dask cluster's workers.
+
+    Parameters
+    ----------
+    folder : Path
+        Filled by :func:`open_source`.
+    client : distributed.Client
+    """
 
     def __init__(self, folder: Path, client: Client) -> None:
         super().__init__(folder)
@@ -171,7 +209,26 @@ def open_source(
     path: str | os.PathLike[str], classes: Sequence[Hashable] | None = None, *, chunk_rows: int = CHUNK_ROWS,
     scheduler: str | Client | None = None, scratch: str | os.PathLike[str] | None = None,
 ) -> Iterator[Source]:
-    """Bring the votes of a table together by task, in chunks. Parameters and errors as :meth:`ReliabilityEM.fit_file`."""
+    """Bring the votes of a table together by task, in chunks.
+
+    Parameters
+    ----------
+    path : path
+        As :meth:`ReliabilityEM.fit_file`.
+    classes : sequence of hashable, optional
+        All classes, voted for or not.
+    chunk_rows, scheduler, scratch
+        As :meth:`ReliabilityEM.fit_file`.
+
+    Yields
+    ------
+    Source
+
+    Raises
+    ------
+    ValueError, DataError, ImportError
+        As :meth:`ReliabilityEM.fit_file`.
+    """
     path = Path(path)
     if chunk_rows < 1:
         raise ValueError(f"chunk_rows must be 1 or more, got {chunk_rows}")

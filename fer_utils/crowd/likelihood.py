@@ -37,12 +37,12 @@ _FLATTEST = 0.1
 class Rules(NamedTuple):
     """What all blocks share during one pass."""
 
-    alphas: np.ndarray  # [R]
-    log_priors: np.ndarray  # [K]
-    log_errors: np.ndarray  # [K, K]: from a true class (row), the log share of each wrong label; 0 on the diagonal
-    precision: float  # of the priors: 1 / s^2
-    m_step: str
-    init: str
+    alphas: np.ndarray  #: [R]
+    log_priors: np.ndarray  #: [K]
+    log_errors: np.ndarray  #: [K, K]: from a true class (row), the log share of each wrong label; 0 on the diagonal
+    precision: float  #: of the priors: 1 / s^2
+    m_step: str  #: see ``ReliabilityEM``
+    init: str  #: see ``ReliabilityEM``
 
 
 class _Expectation(NamedTuple):
@@ -56,8 +56,8 @@ class _Expectation(NamedTuple):
 class State(NamedTuple):
     """A chunk's clarities while they are sought."""
 
-    log_betas: np.ndarray  # [N]; NaN where the search has yet to begin
-    reach: np.ndarray  # [N]: how far a step may go; it shrinks where steps did not help
+    log_betas: np.ndarray  #: [N]; NaN where the search has yet to begin
+    reach: np.ndarray  #: [N]: how far a step may go; it shrinks where steps did not help
 
     @classmethod
     def start(cls, log_betas: np.ndarray) -> State:
@@ -68,12 +68,12 @@ class State(NamedTuple):
 class Sweep(NamedTuple):
     """What one pass over a chunk gives."""
 
-    before: float  # objective on entry
-    after: float  # objective after the steps in beta
-    state: State
-    gradient: np.ndarray  # [R], in alpha
-    curvature: np.ndarray  # [R]
-    mass: np.ndarray  # [K]: expected number of tasks of each class
+    before: float  #: objective on entry
+    after: float  #: objective after the steps in beta
+    state: State  #: where the next pass begins
+    gradient: np.ndarray  #: [R], in alpha
+    curvature: np.ndarray  #: [R]
+    mass: np.ndarray  #: [K]: expected number of tasks of each class
 
 
 def _expect(block: Block, log_betas: np.ndarray, reliability: np.ndarray, rules: Rules) -> _Expectation:
@@ -162,7 +162,13 @@ def _by_block(blocks: Sequence[Block], state: State) -> Iterator[tuple[Block, St
 
 
 def sweep_chunk(blocks: Sequence[Block], state: State, rules: Rules) -> Sweep:
-    """One pass over a chunk: E-step, M-step in beta with fresh E-steps, and what the M-step in alpha needs."""
+    """One pass over a chunk: E-step, M-step in beta with fresh E-steps, and what the M-step in alpha needs.
+
+    Parameters
+    ----------
+    blocks, state, rules
+        As :func:`find_posterior`.
+    """
     return add_sweeps(_sweep_block(block, part, rules) for block, part in _by_block(blocks, state))
 
 
@@ -179,13 +185,32 @@ def add_sweeps(sweeps: Iterable[Sweep]) -> Sweep:
 
 
 def find_posterior(blocks: Sequence[Block], state: State, rules: Rules) -> tuple[np.ndarray, float]:
-    """A chunk's label probabilities ``[N, K]`` and log-likelihood."""
+    """A chunk's label probabilities and log-likelihood.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+    state : State
+        Of the tasks in the blocks.
+    rules : Rules
+
+    Returns
+    -------
+    float64 ``[N, K]``
+    float
+    """
     found = [_expect(block, part.log_betas, rules.alphas[block.workers], rules) for block, part in _by_block(blocks, state)]
     return np.concatenate([one.posterior for one in found]), sum(one.evidence.sum() for one in found)
 
 
 def find_scale(alphas: np.ndarray, log_betas: np.ndarray) -> float:
-    """The ``u`` for which ``alphas * exp(u)`` and ``log_betas - u`` are likeliest under their priors; 0 if none is likelier than that."""
+    """The ``u`` for which ``alphas * exp(u)`` and ``log_betas - u`` are likeliest under their priors; 0 if none is likelier than that.
+
+    Parameters
+    ----------
+    alphas : float64 ``[R]``
+    log_betas : float64 ``[N]``
+    """
     squares, total, n, logs = (alphas**2).sum(), alphas.sum(), len(log_betas), log_betas.sum()
 
     def value(u: float) -> float:

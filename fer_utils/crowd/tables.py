@@ -146,13 +146,27 @@ def show(value: object) -> str:
 
 
 def list_some(texts: Iterable[str], most: int = 5) -> str:
-    """The first few of some texts, and how many more there are."""
+    """The first few of some texts, and how many more there are.
+
+    Parameters
+    ----------
+    texts : iterable of str
+    most : int
+        How many are written out.
+    """
     known = list(texts)
     return ", ".join(known[:most]) + (f" and {len(known) - most:,} more" if len(known) > most else "")
 
 
 def count(number: int, one: str, many: str) -> str:
-    """A number with what it counts, in the singular or the plural."""
+    """A number with what it counts, in the singular or the plural.
+
+    Parameters
+    ----------
+    number : int
+    one, many : str
+        ``"vote"`` and ``"votes"``.
+    """
     return f"{number:,} {one if number == 1 else many}"
 
 

@@ -21,7 +21,14 @@ BLOCK_VOTES = 2**14
 
 
 class Coded(NamedTuple):
-    """Votes as numbers: codes int64 ``[V]`` into ``tasks``, ``workers`` and ``classes``."""
+    """Votes as numbers.
+
+    Attributes
+    ----------
+    task, worker, label : int64 ``[V]``
+        Codes into ``tasks``, ``workers`` and ``classes``.
+    tasks, workers, classes : pandas.Index
+    """
 
     task: np.ndarray
     worker: np.ndarray
@@ -148,7 +155,22 @@ def code_arrays(task: np.ndarray, worker: np.ndarray, label: np.ndarray, classes
 
 
 def sort_votes(task: np.ndarray, worker: np.ndarray, label: np.ndarray, n_tasks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bring the votes of each task together: votes a task int64 ``[N]``, and workers and labels ``[V]`` in that order."""
+    """Bring the votes of each task together.
+
+    Parameters
+    ----------
+    task, worker, label : int ``[V]``
+        Codes from 0.
+    n_tasks : int
+        Every task has a vote.
+
+    Returns
+    -------
+    int64 ``[N]``
+        Votes of each task.
+    int ``[V]``, int ``[V]``
+        Workers and labels, task by task.
+    """
     if (np.diff(task) < 0).any():
         order = np.argsort(task, kind="stable")
         task, worker, label = task[order], worker[order], label[order]
@@ -181,7 +203,16 @@ class Block:
 
     @classmethod
     def build(cls, counts: np.ndarray, workers: np.ndarray, labels: np.ndarray, n_classes: int) -> Self:
-        """Make a block of sorted votes."""
+        """Make a block of sorted votes.
+
+        Parameters
+        ----------
+        counts : int64 ``[N]``
+            Votes of each task, at least one.
+        workers, labels : int64 ``[V]``
+            Codes, task by task.
+        n_classes : int
+        """
         n = len(counts)
         cells = np.repeat(np.arange(n) * n_classes, counts) + labels
         tally = np.bincount(cells, minlength=n * n_classes).reshape(n, n_classes).astype(float)
@@ -189,7 +220,17 @@ class Block:
 
 
 def cut_blocks(counts: np.ndarray, workers: np.ndarray, labels: np.ndarray, n_classes: int, size: int = BLOCK_VOTES) -> Iterator[Block]:
-    """Cut sorted votes (:func:`sort_votes`) into blocks of about ``size`` votes, never through a task."""
+    """Cut sorted votes into blocks, never through a task.
+
+    Parameters
+    ----------
+    counts : int64 ``[N]``
+    workers, labels : int64 ``[V]``
+        As :func:`sort_votes` gives them.
+    n_classes : int
+    size : int
+        Votes per block, about.
+    """
     ends = counts.cumsum()
     task = vote = 0
     while task < len(counts):

@@ -60,7 +60,22 @@ def _hold_share(pixels: int) -> Iterator[None]:
 
 @contextmanager
 def open_pixels(data: bytes, where: object, mode: str = "RGB", *, upright: bool = True) -> Iterator[np.ndarray]:
-    """As :func:`decode_image`; what is done to the pixels within the context counts as decoding, too: see ``MAX_PIXELS``."""
+    """As :func:`decode_image`; what is done to the pixels within the context counts as decoding, too: see ``MAX_PIXELS``.
+
+    Parameters
+    ----------
+    data, where, mode, upright
+        As :func:`decode_image`.
+
+    Yields
+    ------
+    uint8 ``[H, W, 3]`` or ``[H, W]``
+
+    Raises
+    ------
+    DataError
+        As :func:`decode_image`.
+    """
     try:
         image = Image.open(io.BytesIO(data), formats=_list_formats())
     except Exception as error:  # Pillow's parsers raise many kinds on damaged files

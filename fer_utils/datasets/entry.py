@@ -33,6 +33,11 @@ class Published:
         Faces by part (``train``, ``val``, ``test``), as far as known.
     classes : dict of str to dict of str to int
         By part (``"none"`` for a dataset without parts), faces by class in the owners' order, as far as known.
+
+    Raises
+    ------
+    ValueError
+        If classes do not add up to their part or the total, or parts exceed the total.
     """
 
     copy: str

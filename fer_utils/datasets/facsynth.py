@@ -82,6 +82,13 @@ def load(subset: str = "basic", *, split: str | None = None, masks: bool = False
 def list_folders(subset: str, *, more: bool = False) -> list[str]:
     """The folders below :func:`find_root` that hold a set, with or without the further test faces.
 
+    Parameters
+    ----------
+    subset : str
+        As :func:`load`.
+    more : bool
+        Also the further test faces.
+
     Raises
     ------
     ValueError

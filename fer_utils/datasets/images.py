@@ -199,6 +199,13 @@ class PendingImages:
     """Images that are decoded when they are first asked for; what :func:`load_images` returns.
 
     A :class:`FaceDataset` takes it in the place of an array.
+
+    Parameters
+    ----------
+    store : object
+        Where the files are and how they are decoded; made by :func:`load_images`.
+    positions : int64 ``[N]``, optional
+        Which of the store's images; all by default.
     """
 
     def __init__(self, store: _Store | _Joined, positions: np.ndarray | None = None) -> None:
@@ -240,7 +247,14 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 def resize_square(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize an image ``[H, W]`` or ``[H, W, 3]`` to ``size`` pixels a side by Lanczos' filter; one of that size stays as it is."""
+    """Resize an image to a square by Lanczos' filter; one of that size stays as it is.
+
+    Parameters
+    ----------
+    image : uint8 ``[H, W]`` or ``[H, W, 3]``
+    size : int
+        Side of the result, in pixels.
+    """
     same = image.shape[:2] == (size, size)
     return image if same else np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))
 

@@ -64,7 +64,14 @@ F = TypeVar("F", bound=Face)
 
 
 def open_source(path: Path, layout: str) -> Source:
-    """Open a folder, or the zip archive of that name. Raises ``DataError``, which describes the ``layout``, if neither is there."""
+    """Open a folder, or the zip archive of that name. Raises ``DataError`` if neither is there.
+
+    Parameters
+    ----------
+    path : Path
+    layout : str
+        What was expected, for the error.
+    """
     for found in (path, path.with_name(f"{path.name}.zip")) if path.name else (path,):
         if os.path.exists(found):
             # an archive of train and test may go by the name of one of them
@@ -275,7 +282,16 @@ def scan_names(source: Source, pattern: re.Pattern[str], expected: str, layout: 
 
 
 def choose_faces(faces: Iterable[F], wanted: Sequence[str], where: object, what: str, layout: str) -> list[F]:
-    """Take the faces of some classes. Raises ``DataError``, which says that ``what`` is missing, if there is none."""
+    """Take the faces of some classes. Raises ``DataError`` if there is none.
+
+    Parameters
+    ----------
+    faces : iterable of Face
+    wanted : sequence of str
+        Class names.
+    where, what, layout
+        For the error: folder or file, what is missing (``"images"``), and what was expected.
+    """
     chosen = [face for face in faces if face.emotion in wanted]
     if not chosen:
         raise DataError.at(where, f"no {what} of {', '.join(wanted)}", layout)
@@ -416,7 +432,7 @@ class Parts(Source):
         return self._parts[part].read_start(rest)
 
     def read(self, name: str, expected: str = "a readable file") -> bytes:
-        """Read the bytes of a file. Raises ``DataError``, which says what was ``expected``."""
+        """As :meth:`Source.read`, of ``<part>/<path>``."""
         if name not in self:
             raise DataError.at(self.where(name), "not found", expected)
         part, _, rest = name.partition("/")

@@ -24,7 +24,20 @@ _CHUNK = 16
 
 @dataclass(frozen=True)
 class Rows:
-    """The table, a column each; ``lines`` count from 1. ``split`` is as we call it."""
+    """The table, a column each.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    lines : list of int
+        Where each row stands, from 1.
+    labels : list of int
+    split : list of str
+        As we call it: ``"train"``, ``"val"`` or ``"test"``.
+    pixels : list of str
+        As they stand there: 48 x 48 numbers.
+    """
 
     path: Path
     lines: list[int]
@@ -82,7 +95,23 @@ def read_table(path: Path, vocabulary: Vocabulary, splits: Mapping[str, str]) ->
 
 
 def parse_pixels(rows: Rows, keep: Sequence[int]) -> np.ndarray:
-    """Images ``[len(keep), 48, 48]`` of some rows. Raises ``DataError`` for what is no such picture."""
+    """Parse the images of some rows.
+
+    Parameters
+    ----------
+    rows : Rows
+    keep : sequence of int
+        Positions of rows.
+
+    Returns
+    -------
+    uint8 ``[len(keep), 48, 48]``
+
+    Raises
+    ------
+    DataError
+        For what is no such picture.
+    """
     images = np.empty((len(keep), SIZE * SIZE), dtype=np.uint8)
     for start in range(0, len(keep), _CHUNK):
         chunk = keep[start : start + _CHUNK]

@@ -96,7 +96,14 @@ def choose_frames(
 
 
 def list_frames(frames: Sequence[Frame], names: Sequence[str]) -> pd.DataFrame:
-    """Start the truth of some frames: ``name``, ``sequence`` and ``frame``, its number."""
+    """Start the truth of some frames: ``name``, ``sequence`` and ``frame``, its number.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+    names : sequence of str
+        Of the images, in the same order.
+    """
     return pd.DataFrame({"name": names, "sequence": [frame.sequence for frame in frames], "frame": [frame.number for frame in frames]})
 
 

@@ -39,12 +39,32 @@ _JUNK = {
 
 
 def default_root(root: str | os.PathLike[str] | None, name: str) -> Path:
-    """Return where a dataset should be: ``root``, or ``name`` in :func:`data_root`."""
+    """Return where a dataset should be.
+
+    Parameters
+    ----------
+    root : path, optional
+        The folder itself; by default ``name`` in :func:`data_root`.
+    name : str
+    """
     return Path(root) if root is not None else data_root() / name
 
 
 def find_root(root: str | os.PathLike[str] | None, name: str, layout: str) -> Path:
-    """As :func:`default_root`, but a folder that is not there is a ``DataError``, which describes the ``layout``."""
+    """As :func:`default_root`, but a folder that is not there is an error.
+
+    Parameters
+    ----------
+    root, name
+        As :func:`default_root`.
+    layout : str
+        What should be there, for the error.
+
+    Raises
+    ------
+    DataError
+        If there is no such folder.
+    """
     folder = default_root(root, name)
     if not os.path.isdir(folder):
         raise DataError.at(folder, "no such folder", layout)
@@ -77,7 +97,14 @@ class Source:
 
     @classmethod
     def find(cls, parent: Path, *stems: str) -> Self | None:
-        """Open the first of ``parent/stem`` and ``parent/stem.zip`` that is there, or return ``None``."""
+        """Open the first of ``parent/stem`` and ``parent/stem.zip`` that is there, or return ``None``.
+
+        Parameters
+        ----------
+        parent : Path
+        *stems : str
+            File or folder names without ``.zip``, the likeliest first.
+        """
         for stem in stems:
             for path in (parent / stem, parent / f"{stem}.zip"):
                 if os.path.exists(path):
@@ -86,7 +113,20 @@ class Source:
 
     @classmethod
     def require(cls, parent: Path, *stems: str, expected: str) -> Self:
-        """As :meth:`find`, but its absence is a ``DataError`` that says what was ``expected``."""
+        """As :meth:`find`, but its absence is an error.
+
+        Parameters
+        ----------
+        parent, *stems
+            As :meth:`find`.
+        expected : str
+            What should be there, for the error.
+
+        Raises
+        ------
+        DataError
+            If none of them is there.
+        """
         found = cls.find(parent, *stems)
         if found is None:
             raise DataError.at(parent / stems[0], "not found, neither as a folder nor as a .zip", expected)
@@ -114,7 +154,20 @@ class Source:
         return [self.path] if self._zipped else [Path(self._members.get(name, self.path / name)) for name in names]
 
     def read(self, name: str, expected: str = "a readable file") -> bytes:
-        """Read the bytes of a file. Raises ``DataError``, which says what was ``expected``."""
+        """Read the bytes of a file.
+
+        Parameters
+        ----------
+        name : str
+            Path within the source, with ``/``.
+        expected : str
+            What should be there, for the error.
+
+        Raises
+        ------
+        DataError
+            If it is not there, is empty, is larger than ``MAX_MEMBER_BYTES``, or cannot be read.
+        """
         if name not in self._members:
             raise DataError.at(self.where(name), "not found", expected)
         try:
@@ -158,12 +211,35 @@ class Source:
         return data
 
     def text(self, name: str, expected: str = "a text file") -> str:
-        """Read a file as text. Raises ``DataError`` if it is neither UTF-8 nor marked as UTF-16."""
+        """Read a file as text.
+
+        Parameters
+        ----------
+        name, expected
+            As :meth:`read`.
+
+        Raises
+        ------
+        DataError
+            As :meth:`read`, and if it is neither UTF-8 nor marked as UTF-16.
+        """
         return _decode_text(self.read(name, expected), self.where(name), expected)
 
 
 def read_text(path: Path, expected: str) -> str:
-    """Read a loose file as text. Raises ``DataError``, which says what was ``expected``."""
+    """Read a loose file as text.
+
+    Parameters
+    ----------
+    path : Path
+    expected : str
+        What should be there, for the error.
+
+    Raises
+    ------
+    DataError
+        If it is not there, is empty, cannot be read, or is neither UTF-8 nor marked as UTF-16.
+    """
     try:
         data = read_regular(path, MAX_TABLE_BYTES)
     except OSError as error:

@@ -100,7 +100,13 @@ def _find_rendered(dataset: str, role: str, options: str, files: str) -> dict[st
 
 
 def hold_the_same(kept: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
-    """Whether two descriptions are of the same faces; true where they cannot be compared, as another decoder read the pictures."""
+    """Whether two descriptions are of the same faces; true where they cannot be compared, as another decoder read the pictures.
+
+    Parameters
+    ----------
+    kept, here : dict
+        Of :func:`describe_contents`.
+    """
     if kept["decoder"] != here["decoder"]:
         return True
     points = (kept["points"], here["points"])

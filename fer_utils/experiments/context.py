@@ -67,8 +67,20 @@ class RunContext:
     def load_faces(self, role: str = "basic", **options: Any) -> FaceDataset:
         """Load faces by their role, as :func:`~fer_utils.experiments.faces.load_role`; the result is tied to them by a checksum.
 
-        Of FACSynth's wild faces also the further test faces, unless ``more=False`` is given: small differences need many. If the folder
-        of this run holds work on other faces, it is emptied.
+        If the folder of this run holds work on other faces, it is emptied.
+
+        Parameters
+        ----------
+        role : str
+            As :func:`~fer_utils.experiments.faces.load_role`.
+        **options
+            For the loader. Of FACSynth's wild faces also the further test faces are loaded, unless ``more=False`` is given: small
+            differences need many.
+
+        Raises
+        ------
+        ValueError, DataError
+            As :func:`~fer_utils.experiments.faces.load_role`.
         """
         options = {**find_more_options(self.dataset, role), **options}
         faces = load_role(self.dataset, role, self.root, **options)
@@ -88,11 +100,32 @@ class RunContext:
     # -- what a run leaves, and what it reads of another experiment, at this profile, on this dataset and of this seed --------------
 
     def name_file(self, name: str, ending: str) -> str:
-        """How a file of this seed is called, such as ``center-loss-0.npz`` for ``"center loss"``."""
+        """How a file of this seed is called, such as ``center-loss-0.npz`` for ``"center loss"``.
+
+        Parameters
+        ----------
+        name : str
+            What it holds, such as a method.
+        ending : str
+            Without the dot.
+        """
         return f"{name.replace(' ', '-')}-{self.seed or 0}.{ending}"
 
     def save_file(self, file: str, content: bytes) -> None:
-        """Leave a small file, below 5 MB. Raises ``ValueError`` for a name with a folder, or one that this run left before."""
+        """Leave a small file.
+
+        Parameters
+        ----------
+        file : str
+            Its name, without a folder.
+        content : bytes
+            Below 5 MB.
+
+        Raises
+        ------
+        ValueError
+            For a name with a folder, or one that this run left before.
+        """
         if not file or Path(file).name != file:
             raise ValueError(f"a file must have a plain name, got {file!r}")
         if file in self.files:
@@ -101,6 +134,13 @@ class RunContext:
 
     def find_file(self, id: str, file: str) -> Path:
         """A file that a run of another experiment left, to which the result is then tied.
+
+        Parameters
+        ----------
+        id : str
+            The experiment: ``"dlp-cnn/table-6"``.
+        file : str
+            As the run named it, with its ending.
 
         Raises
         ------
@@ -114,7 +154,15 @@ class RunContext:
         return path
 
     def save_network(self, method: str, model: FaceModel, recipe: Recipe) -> None:
-        """Leave a trained network in half precision, with its method, seed, dataset and recipe."""
+        """Leave a trained network in half precision, with its method, seed, dataset and recipe.
+
+        Parameters
+        ----------
+        method : str
+            By which :meth:`load_network` finds it.
+        model : FaceModel
+        recipe : Recipe
+        """
         from ..training import save_checkpoint  # torch takes seconds to load, and most who import this need no network
 
         path = self.workdir / "network.safetensors"
@@ -124,6 +172,13 @@ class RunContext:
 
     def load_network(self, id: str, method: str) -> FaceModel:
         """Load the network that a run of another experiment left by :meth:`save_network`, in evaluation mode.
+
+        Parameters
+        ----------
+        id : str
+            The experiment: ``"dlp-cnn/table-6"``.
+        method : str
+            As the network was saved.
 
         Raises
         ------
@@ -136,6 +191,12 @@ class RunContext:
 
     def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Leave named arrays, compressed, as they are: what is stored in half precision or as bits is converted before.
+
+        Parameters
+        ----------
+        name : str
+            See :meth:`name_file`.
+        arrays : dict of str to array
 
         Raises
         ------

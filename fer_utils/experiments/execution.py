@@ -40,7 +40,18 @@ _ONE_RUN = threading.Lock()
 
 @dataclass(frozen=True)
 class Job:
-    """A run with what it needs to be executed anywhere."""
+    """A run with what it needs to be executed anywhere.
+
+    Attributes
+    ----------
+    id, profile, dataset : str
+        The experiment, and how it is run.
+    run : Run
+    root : str or None
+        Where the dataset's copy lies.
+    data : str or None
+        The folder that holds ``results`` and ``checkpoints``; the book's by default.
+    """
 
     id: str
     profile: str

@@ -97,24 +97,49 @@ def _as_basic(faces: FaceDataset) -> FaceDataset:
 
 
 def find_apex_options(dataset: str, role: str) -> dict[str, Any]:
-    """What a loader of sequences is told, to give the last frame of each one of the six basic emotions; nothing for single pictures."""
+    """What a loader of sequences is told, to give the last frame of each one of the six basic emotions; nothing for single pictures.
+
+    Parameters
+    ----------
+    dataset, role : str
+        As :func:`load_role`.
+    """
     return {"frames": "apex1", "classes": 6} if find_roles(dataset).get(role) in _SEQUENCES else {}
 
 
 def find_more_options(dataset: str, role: str) -> dict[str, Any]:
-    """What the loader of FACSynth's wild faces is told, to give all test faces that there are; nothing for other faces."""
+    """What the loader of FACSynth's wild faces is told, to give all test faces that there are; nothing for other faces.
+
+    Parameters
+    ----------
+    dataset, role : str
+        As :func:`load_role`.
+    """
     return {"more": True} if find_roles(dataset).get(role) in _WITH_MORE else {}
 
 
 def keep_classes(faces: FaceDataset, classes: tuple[str, ...]) -> FaceDataset:
-    """Only the faces of some classes, which the labels then count into; a class may be without a face."""
+    """Only the faces of some classes, which the labels then count into; a class may be without a face.
+
+    Parameters
+    ----------
+    faces : FaceDataset
+    classes : tuple of str
+    """
     place = np.array([classes.index(name) if name in classes else -1 for name in faces.classes])
     faces = faces.subset(place[faces.labels] >= 0)
     return faces.replace(labels=place[faces.labels], classes=classes)
 
 
 def limit_per_class(faces: FaceDataset, count: int | None) -> FaceDataset:
-    """At most ``count`` faces of each class and part, the first ones, in their order: what a smoke test takes. All, if it is None."""
+    """Only the first faces of each class and part, in their order: what a smoke test takes.
+
+    Parameters
+    ----------
+    faces : FaceDataset
+    count : int, optional
+        How many; all, if it is None.
+    """
     if count is None:
         return faces
     groups = np.stack([faces.labels, np.unique(faces.split, return_inverse=True)[1]], 1)

@@ -157,7 +157,17 @@ class Ledger:
         return name
 
     def note(self, key: str, notes: Mapping[str, Any], code: Mapping[str, str] | None = None) -> None:
-        """Note something beside a run, such as ``renewed``, and tie it to other code; nothing changes on disk before :meth:`save`."""
+        """Note something beside a run, such as ``renewed``, and tie it to other code; nothing changes on disk before :meth:`save`.
+
+        Parameters
+        ----------
+        key : str
+            Of the run.
+        notes : dict
+            What JSON can hold.
+        code : dict of str to str, optional
+            Module to digest, as :func:`~fer_utils.experiments.code.describe_code` gives it.
+        """
         (run,) = (run for run in self.runs if run["key"] == key)
         if code is not None:
             run["tie"] = {**run["tie"], "code": self._name_code(code)}

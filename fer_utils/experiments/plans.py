@@ -39,7 +39,15 @@ MOST_SEEDS = 100
 
 
 def plan_path(id: str, profile: str, dataset: str, data: Path | None = None) -> Path:
-    """Where the plan of an experiment lies."""
+    """Where the plan of an experiment lies.
+
+    Parameters
+    ----------
+    id, profile, dataset : str
+        The experiment, and how it is run.
+    data : Path, optional
+        The folder that holds ``plans``; the book's by default.
+    """
     return (data or default_data()) / "plans" / Profile(profile) / dataset / f"{id}.json"
 
 

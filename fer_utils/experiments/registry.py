@@ -37,6 +37,11 @@ class Run:
         its fields.
     seed : int or None
         None where nothing is drawn: the run has no spread over seeds.
+
+    Raises
+    ------
+    ValueError
+        For a function that another process cannot find, or arguments that are neither recipes nor what JSON can hold.
     """
 
     name: str
@@ -138,6 +143,13 @@ class Experiment:
 
     def plan(self, profile: str, dataset: str, seeds: int | None = None) -> list[Run]:
         """The runs of a profile on a dataset.
+
+        Parameters
+        ----------
+        profile : str
+        dataset : str
+        seeds : int, optional
+            How many; by default as many as the experiment wants at this profile.
 
         Raises
         ------

@@ -154,7 +154,22 @@ def _match(value: Any, shape: Any, place: str) -> None:
 
 
 def check_run(run: Mapping[str, Any], place: str, test_sets: Mapping[str, Any], codes: Mapping[str, Any]) -> None:
-    """Make sure that a run is what was entered. Raises ``ValueError``, which begins with the place."""
+    """Make sure that a run is what was entered.
+
+    Parameters
+    ----------
+    run : dict
+        As it stands in the ledger.
+    place : str
+        Where, for the error.
+    test_sets, codes : dict
+        Of the ledger.
+
+    Raises
+    ------
+    ValueError
+        If its key, code, checksum or predictions say otherwise; the message begins with the place.
+    """
     for score in run["outcomes"]:
         try:
             _check_score(score, test_sets)
@@ -201,7 +216,18 @@ def _check_score(score: Mapping[str, Any], test_sets: Mapping[str, Any]) -> None
 def check_seeds(runs: Sequence[Mapping[str, Any]], profile: str) -> None:
     """Make sure that no run was copied: two seeds of one name do not give the same predictions, values or curves.
 
-    A smoke run may, as it trains for a step or two. Raises ``ValueError``.
+    A smoke run may, as it trains for a step or two.
+
+    Parameters
+    ----------
+    runs : sequence of dict
+        As they stand in the ledger.
+    profile : str
+
+    Raises
+    ------
+    ValueError
+        If two do.
     """
     by_name: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:

@@ -132,6 +132,11 @@ def _cut(version: str | None, parts: int) -> str:
 def find_plan(id: str, profile: str, dataset: str, data: Path | None = None) -> dict[str, str] | None:
     """The plan that was committed for an experiment: checksum of its file, and date of its commit.
 
+    Parameters
+    ----------
+    id, profile, dataset, data
+        As :func:`~fer_utils.experiments.plans.plan_path`.
+
     Returns
     -------
     dict or None

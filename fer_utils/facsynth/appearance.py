@@ -108,7 +108,14 @@ def skin_texture(model: HeadModel, person: Identity, *, flush: float = 0.0) -> n
 
 @functools.lru_cache(maxsize=8)
 def label_atlas(model: HeadModel, thickness: float, arch: float) -> np.ndarray:
-    """Region code of each texel of the head's atlas, uint8 ``[S, T]`` (codes of ``REGIONS``)."""
+    """Region code of each texel of the head's atlas, uint8 ``[S, T]`` (codes of ``REGIONS``).
+
+    Parameters
+    ----------
+    model : HeadModel
+    thickness, arch : float
+        Of the brows, in metres; see :class:`~fer_utils.facsynth.identity.Identity`.
+    """
     p = model.atlas.position
     x, y, z = np.abs(p[..., 0]), p[..., 1], p[..., 2]
     labels = np.full(p.shape[:2], REGIONS["face"], dtype=np.uint8)
@@ -120,7 +127,14 @@ def label_atlas(model: HeadModel, thickness: float, arch: float) -> np.ndarray:
 
 
 def eye_texture(person: Identity, size: int = 128) -> np.ndarray:
-    """The eyeball by polar angle from the gaze axis, float32 ``[size, size, 3]``; row 0 is the pupil."""
+    """The eyeball by polar angle from the gaze axis, float32 ``[size, size, 3]``; row 0 is the pupil.
+
+    Parameters
+    ----------
+    person : Identity
+    size : int
+        Texels per side.
+    """
     rng = np.random.default_rng(person.skin_seed + 1)
     angle = (np.arange(size, dtype=np.float32) + 0.5) / size * 180
     rays = gaussian_filter(rng.normal(size=size).astype(np.float32), 1, mode="wrap")
@@ -138,7 +152,14 @@ def eye_texture(person: Identity, size: int = 128) -> np.ndarray:
 
 
 def hair_texture(person: Identity, size: tuple[int, int] = (32, 256)) -> np.ndarray:
-    """Strands: fast changes around the head, slow ones along it; float32 ``[32, 256, 3]``."""
+    """Strands: fast changes around the head, slow ones along it; float32 ``[*size, 3]``.
+
+    Parameters
+    ----------
+    person : Identity
+    size : (int, int)
+        Texels along the head and around it.
+    """
     rng = np.random.default_rng(person.skin_seed + 2)
     strands = gaussian_filter(rng.normal(size=size), (6, 0.7), mode="wrap")
     strands = strands / strands.std()

@@ -25,13 +25,13 @@ CLICK_ERROR = 0.06
 class Camera:
     """The faults of a camera and of the file it wrote."""
 
-    blur: float = 0.0  # standard deviation, pixels of the unaligned frame
-    noise: float = 0.0  # standard deviation in [0, 1]
-    gamma: float = 1.0
-    exposure: float = 1.0
-    filter: str = "none"
-    scale: float = 1.0  # the face's size in the camera, 1 as rendered
-    jpeg_quality: int = 92
+    blur: float = 0.0  #: standard deviation, pixels of the unaligned frame
+    noise: float = 0.0  #: standard deviation in [0, 1]
+    gamma: float = 1.0  #: exponent of the pixels, 1 for none
+    exposure: float = 1.0  #: factor of the light
+    filter: str = "none"  #: ``none``, or the name of a colour filter
+    scale: float = 1.0  #: the face's size in the camera, 1 as rendered
+    jpeg_quality: int = 92  #: from 1 to 95, as Pillow counts
 
 
 def sample_view(rng: np.random.Generator) -> View:

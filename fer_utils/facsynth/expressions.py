@@ -160,7 +160,19 @@ def actions_from_aus(aus: dict[int, float], tilt: float = 0.0, one_sided: tuple[
 
 
 def sample_wild(emotion: str, rng: np.random.Generator) -> Expression:
-    """Draw a spontaneous expression: core units mostly present, variants by their shares, faint to full strength."""
+    """Draw a spontaneous expression: core units mostly present, variants by their shares, faint to full strength.
+
+    Parameters
+    ----------
+    emotion : str
+        Basic or compound.
+    rng : numpy.random.Generator
+
+    Raises
+    ------
+    ValueError
+        For another emotion.
+    """
     if emotion not in EMOTION_AUS:
         raise ValueError(f"unknown emotion {emotion!r}; expected one of {(*BASIC, *COMPOUND_12)}")
     core, variants = EMOTION_AUS[emotion]
@@ -188,7 +200,21 @@ def sample_wild(emotion: str, rng: np.random.Generator) -> Expression:
 
 
 def sample_lab(emotion: str, rng: np.random.Generator, stages: tuple[float, ...]) -> list[Expression]:
-    """A posed sequence: one person's version of the prototype at each of ``stages`` (0 onset, 1 apex)."""
+    """Draw a posed sequence: one person's version of the prototype, stage by stage.
+
+    Parameters
+    ----------
+    emotion : str
+        Of ``LAB_PROTOTYPES``.
+    rng : numpy.random.Generator
+    stages : tuple of float
+        From 0, the onset, to 1, the apex.
+
+    Raises
+    ------
+    ValueError
+        For another emotion.
+    """
     if emotion not in LAB_PROTOTYPES:
         raise ValueError(f"unknown posed emotion {emotion!r}; expected one of {tuple(LAB_PROTOTYPES)}")
     reach = float(rng.uniform(0.8, 1.0))

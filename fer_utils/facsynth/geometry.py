@@ -85,6 +85,14 @@ def _compact(corner_pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class HairVolume:
     """The base mesh's hair helper, refined so that it can be cut to a style.
 
+    Parameters
+    ----------
+    part : SubMesh
+    template : float ``[V, 3]``
+        The head at rest, relative to the midpoint of the eyes, metres.
+    rounds : int
+        How often each triangle is split into four.
+
     Attributes
     ----------
     faces : uint32 ``[F, 3]``
@@ -201,7 +209,13 @@ class HeadModel:
         return (n / (np.linalg.norm(n, axis=1, keepdims=True) + 1e-12)).astype(np.float32)
 
     def place_lashes(self, vertices: np.ndarray, neutral: np.ndarray) -> np.ndarray:
-        """Move the eyelashes with the lids: the blink targets do not carry them."""
+        """Move the eyelashes with the lids: the blink targets do not carry them.
+
+        Parameters
+        ----------
+        vertices, neutral : float32 ``[V, 3]``
+            The head, with and without its expression.
+        """
         moved = vertices.copy()
         moved[self._lash_ids] = neutral[self._lash_ids] + (vertices - neutral)[self._lash_anchor]
         return moved

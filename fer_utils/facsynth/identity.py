@@ -37,25 +37,25 @@ _TAME = ("mouth-angles", "eyebrows", "eye-height", "eye-eyefold", "mouth-laugh",
 class Identity:
     """One rendered person. Colours are linear RGB in ``[0, 1]``; codes are RAF-DB's."""
 
-    number: int
-    gender: int  # 0 male, 1 female, 2 unsure
-    race: int  # 0 Caucasian, 1 African-American, 2 Asian
-    age: int  # 0: 0-3, 1: 4-19, 2: 20-39, 3: 40-69, 4: 70+
-    phenotype: dict[str, float]
-    shape: dict[str, float]
-    skin: tuple[float, float, float]
-    lips: tuple[float, float, float]
-    iris: tuple[float, float, float]
-    hair: tuple[float, float, float]
-    brow: tuple[float, float, float]
-    brow_thickness: float  # metres, half width of the brow
-    brow_arch: float  # metres added to the arch
-    brow_density: float
-    hairline: float  # metres above the eyes
-    hair_length: float  # metres relative to the eyes: where the hair ends; nan for none
-    beard: float  # 0 none to 1 dense
-    blush: float
-    skin_seed: int
+    number: int  #: among all people
+    gender: int  #: 0 male, 1 female, 2 unsure
+    race: int  #: 0 Caucasian, 1 African-American, 2 Asian
+    age: int  #: 0: 0-3, 1: 4-19, 2: 20-39, 3: 40-69, 4: 70+
+    phenotype: dict[str, float]  #: of the head model, from 0 to 1
+    shape: dict[str, float]  #: local changes of the head model, from -1 to 1
+    skin: tuple[float, float, float]  #: colour
+    lips: tuple[float, float, float]  #: colour
+    iris: tuple[float, float, float]  #: colour
+    hair: tuple[float, float, float]  #: colour
+    brow: tuple[float, float, float]  #: colour
+    brow_thickness: float  #: metres, half width of the brow
+    brow_arch: float  #: metres added to the arch
+    brow_density: float  #: from 0 to 1
+    hairline: float  #: metres above the eyes
+    hair_length: float  #: metres relative to the eyes: where the hair ends; nan for none
+    beard: float  #: 0 none to 1 dense
+    blush: float  #: how red the cheeks are, from 0
+    skin_seed: int  #: of what is drawn in the textures
 
     @property
     def attributes(self) -> dict[str, bool]:

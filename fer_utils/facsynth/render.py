@@ -28,44 +28,44 @@ SAMPLES = 8
 
 @dataclass(frozen=True)
 class View:
-    """Camera pose in the head's frame. Degrees; positive yaw turns the face to the image's right, pitch upwards."""
+    """Camera pose in the head's frame."""
 
-    yaw: float = 0.0
-    pitch: float = 0.0
-    roll: float = 0.0
-    distance: float = 1.0  # metres, for a grown head
-    shift: tuple[float, float] = (0.0, 0.0)  # share of the frame, to the right and down
-    zoom: float = 1.0
+    yaw: float = 0.0  #: degrees; positive turns the face to the image's right
+    pitch: float = 0.0  #: degrees; positive turns it upwards
+    roll: float = 0.0  #: degrees
+    distance: float = 1.0  #: metres, for a grown head
+    shift: tuple[float, float] = (0.0, 0.0)  #: share of the frame, to the right and down
+    zoom: float = 1.0  #: 1 as rendered; larger brings the face nearer
 
 
 @dataclass(frozen=True)
 class Light:
-    """An even sky and one round lamp. ``azimuth`` and ``elevation`` (degrees) are seen from the camera."""
+    """An even sky and one round lamp."""
 
-    name: str = "studio"
-    sky: float = 0.55
-    lamp: float = 1.0
-    azimuth: float = -25.0
-    elevation: float = 30.0
-    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    sky_tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    radius: float = 0.25
+    name: str = "studio"  #: kind, as in the table of truth
+    sky: float = 0.55  #: how bright the sky is
+    lamp: float = 1.0  #: how bright the lamp is at the face
+    azimuth: float = -25.0  #: degrees, seen from the camera, positive to the image's right
+    elevation: float = 30.0  #: degrees, positive upwards
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)  #: colour of the lamp, linear RGB
+    sky_tint: tuple[float, float, float] = (1.0, 1.0, 1.0)  #: colour of the sky
+    radius: float = 0.25  #: of the lamp in metres, for a grown head
 
 
 @dataclass(frozen=True)
 class Shot:
     """Everything a rendered picture depends on, before the camera's faults."""
 
-    person: Identity
-    actions: dict[str, float]
-    view: View = field(default_factory=View)
-    light: Light = field(default_factory=Light)
-    occlusion: str = "none"
-    occluder_seed: int = 0
-    gaze: tuple[float, float] = (0.0, 0.0)  # degrees to the image's right and up, from the direction of the camera
-    flush: float = 0.0
-    cloth: tuple[float, float, float] = (0.2, 0.25, 0.3)
-    seed: int = 0
+    person: Identity  #: who
+    actions: dict[str, float]  #: blendshapes of the face, from 0 to 1
+    view: View = field(default_factory=View)  #: from where
+    light: Light = field(default_factory=Light)  #: which
+    occlusion: str = "none"  #: one of ``OCCLUSIONS``
+    occluder_seed: int = 0  #: of what covers the face
+    gaze: tuple[float, float] = (0.0, 0.0)  #: degrees to the image's right and up, from the direction of the camera
+    flush: float = 0.0  #: how much redder than ``blush`` the cheeks are
+    cloth: tuple[float, float, float] = (0.2, 0.25, 0.3)  #: colour, linear RGB
+    seed: int = 0  #: of the renderer
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,20 @@ def _camera(points: np.ndarray, eyes: list[tuple[np.ndarray, float]], view: View
 
 
 def project(points: np.ndarray, camera: _Camera) -> np.ndarray:
-    """Pixels ``[..., 2]`` (x right, y down, in the unaligned frame) of world points ``[..., 3]``."""
+    """Project points of the world onto the unaligned frame.
+
+    Parameters
+    ----------
+    points : float ``[..., 3]``
+        Metres.
+    camera : object
+        As :func:`render_shot` places it.
+
+    Returns
+    -------
+    float ``[..., 2]``
+        Pixels, x right and y down.
+    """
     local = points - camera.origin
     depth = local @ camera.forward
     x = (local @ camera.right) / depth / camera.tangent

@@ -241,7 +241,18 @@ def measure(
 def measure_faces(
     faces: FaceDataset, title: str, weights: Path | None = None, *, crop: int = 0, say: Callable[[str], None] = lambda text: None
 ) -> list[Measurement]:
-    """Measure faces of your own in the same way; :func:`examine_faces` without what it says of them."""
+    """Measure faces of your own in the same way; :func:`examine_faces` without what it says of them.
+
+    Parameters
+    ----------
+    faces, title, weights, crop, say
+        As :func:`examine_faces`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`examine_faces`.
+    """
     return examine_faces(faces, title, weights, crop=crop, say=say)[0]
 
 

@@ -16,14 +16,38 @@ __all__ = ["EmbeddingLoss", "LossWithCentres", "check_range", "check_that", "cho
 
 
 def choose(argument: str, value: str, options: tuple[str, ...]) -> str:
-    """``value``, or an error that names the options."""
+    """Return a value that is one of the options.
+
+    Parameters
+    ----------
+    argument : str
+        Its name, for the error.
+    value : str
+    options : tuple of str
+
+    Raises
+    ------
+    ValueError
+        If it is none of them.
+    """
     if value not in options:
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, options))}, got {value!r}")
     return value
 
 
 def choose_rule(centre_rule: str, update: str) -> str:
-    """``centre_rule``, or an error: only the alpha rule has two forms."""
+    """Return ``centre_rule``, if it goes with the update: only the alpha rule has two forms.
+
+    Parameters
+    ----------
+    centre_rule : {"corrected", "printed"}
+    update : {"alpha", "gradient"}
+
+    Raises
+    ------
+    ValueError
+        For another rule, or ``"printed"`` with ``"gradient"``.
+    """
     if choose("centre_rule", centre_rule, ("corrected", "printed")) == "printed" and update == "gradient":
         raise ValueError("centre_rule='printed' is a form of the alpha rule; with update='gradient' autograd moves the centres")
     return centre_rule
@@ -38,9 +62,22 @@ def reads_values(tensor: torch.Tensor) -> bool:
 
 
 def check_that(condition: torch.Tensor, expected: str, found: Callable[[], str] | None = None) -> None:
-    """Raise ``ValueError`` unless ``condition``, bool ``[]``, holds: what was ``expected``, and what was ``found``.
+    """Make sure that a condition on values holds.
 
     On a GPU it is checked there, without waiting for it: the program ends some steps later.
+
+    Parameters
+    ----------
+    condition : bool tensor ``[]``
+    expected : str
+        For the error.
+    found : callable, optional
+        Says what was found instead; called on a CPU only.
+
+    Raises
+    ------
+    ValueError
+        If it does not hold.
     """
     if not reads_values(condition):
         torch._assert_async(condition, expected)
@@ -49,7 +86,20 @@ def check_that(condition: torch.Tensor, expected: str, found: Callable[[], str] 
 
 
 def check_range(name: str, values: torch.Tensor, count: int) -> None:
-    """Raise ``ValueError`` unless all ``values``, integers, are 0 to ``count - 1``."""
+    """Make sure that all values are 0 to ``count - 1``.
+
+    Parameters
+    ----------
+    name : str
+        Of the values, for the error.
+    values : int tensor
+    count : int
+
+    Raises
+    ------
+    ValueError
+        If one is not; on a GPU as :func:`check_that`.
+    """
     inside = ((values >= 0) & (values < count)).all()
     check_that(inside, f"{name} must be 0 to {count - 1}", lambda: f"{int(values.min())} to {int(values.max())}")
 
@@ -144,6 +194,11 @@ class LossWithCentres(EmbeddingLoss):
     ----------
     centres : float32 ``[num_classes, embedding_size]``
         A buffer or a parameter; in the ``state_dict`` under this name either way.
+
+    Raises
+    ------
+    ValueError
+        For fewer than 2 classes or 1 dimension, or an argument out of its range.
     """
 
     def __init__(self, num_classes: int, embedding_size: int, update: str, alpha: float, reduction: str, init_std: float) -> None:

@@ -27,6 +27,11 @@ class ContrastiveLoss(EmbeddingLoss):
     reduction : {"mean", "sum"}
         Over the pairs.
 
+    Raises
+    ------
+    ValueError
+        If the margin is not above 0, or for other ``pairs`` or another ``reduction``.
+
     Notes
     -----
     A miner's pairs are taken as they come; one that comes twice counts twice. A batch without a pair has loss 0. Two samples of different

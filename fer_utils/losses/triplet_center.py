@@ -28,6 +28,11 @@ class TripletCenterLoss(LossWithCentres):
     reduction : {"mean", "sum"}
         Eq. 9 is ``"sum"``.
 
+    Raises
+    ------
+    ValueError
+        If the margin is not above 0, or as :class:`~fer_utils.losses.base.LossWithCentres`.
+
     Notes
     -----
     A sample that keeps the margin has no gradient. Neither has one whose two centres coincide, though its loss is then the margin.

@@ -113,6 +113,11 @@ class VGG(FaceModel):
         Share of outputs of each hidden layer that are dropped in training.
     features : int
         Outputs of the second hidden layer at width 1.
+
+    Raises
+    ------
+    ValueError
+        For another depth.
     """
 
     name = "vgg"
@@ -158,6 +163,11 @@ class ResNet(FaceModel):
         Side to which whole faces are brought first.
     depth : {18, 34}
         Layers with weights.
+
+    Raises
+    ------
+    ValueError
+        For another depth.
     """
 
     name = "resnet"

@@ -103,6 +103,11 @@ class EverySecondPixel(nn.Conv2d):
 
     oneDNN's own, for channels-last images of fewer channels than its block (8, or 16 with AVX-512), writes past its workspace in the
     backward pass: wrong gradients or a crash.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
+        As :class:`torch.nn.Conv2d`; the kernel is 1, without padding or groups.
     """
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -112,7 +117,20 @@ class EverySecondPixel(nn.Conv2d):
 
 
 def round_width(channels: int, width: float) -> int:
-    """Channels of a layer that is ``width`` times as wide, at least 1."""
+    """Channels of a layer made wider or narrower, at least 1.
+
+    Parameters
+    ----------
+    channels : int
+        At width 1.
+    width : float
+        Factor, above 0.
+
+    Raises
+    ------
+    ValueError
+        If the width is not above 0.
+    """
     if not width > 0:
         raise ValueError(f"width must be positive, got {width}")
     return max(1, round(channels * width))
@@ -134,6 +152,15 @@ def initialise(model: FaceModel) -> None:
 
 
 def find_flat_size(module: nn.Module, in_channels: int, input_size: int) -> int:
-    """How many numbers an image becomes in the convolutions, without computing them."""
+    """How many numbers an image becomes in the convolutions, without computing them.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Left as it is.
+    in_channels : int
+    input_size : int
+        Side of the image, in pixels.
+    """
     with torch.no_grad():
         return copy.deepcopy(module).to("meta")(torch.empty(1, in_channels, input_size, input_size, device="meta")).numel()

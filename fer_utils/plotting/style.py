@@ -32,6 +32,16 @@ def use_style() -> None:
 
 
 def label_bars(axes: Axes, values: Sequence[float], form: str = "{:.0%}") -> None:
-    """Write each horizontal bar's value behind its end."""
+    """Write each horizontal bar's value behind its end.
+
+    Parameters
+    ----------
+    axes : Axes
+        With the bars, drawn before.
+    values : sequence of float
+        In the order of the bars.
+    form : str
+        For ``str.format``; percent by default.
+    """
     for bar, value in zip(axes.patches, values, strict=False):
         axes.text(bar.get_width(), bar.get_y() + bar.get_height() / 2, " " + form.format(value), va="center", fontsize=8)

@@ -81,7 +81,17 @@ METHODS = (
 
 
 class Test(NamedTuple):
-    """How a method did on test faces: how many they were, share of right words, and expected calibration error."""
+    """How a method did on test faces.
+
+    Attributes
+    ----------
+    count : int
+        Faces.
+    accuracy : float
+        Share of right words.
+    error : float
+        Expected calibration error, from 0 to 1.
+    """
 
     count: int
     accuracy: float
@@ -148,7 +158,19 @@ def load_trunk() -> FaceModel:
 
 
 def average(scores: Sequence[np.ndarray] | np.ndarray, temperature: float) -> np.ndarray:
-    """Certainties ``[N, K]`` from several trainings' scores ``[S, N, K]``: their mean softmax at one temperature."""
+    """Certainties from the scores of several trainings: their mean softmax at one temperature.
+
+    Parameters
+    ----------
+    scores : float ``[S, N, K]``
+        Before the softmax.
+    temperature : float
+        Above 0; above 1 makes less certain.
+
+    Returns
+    -------
+    float64 ``[N, K]``
+    """
     return softmax(np.asarray(scores, dtype=np.float64) / temperature, axis=-1).mean(axis=0)
 
 

@@ -209,6 +209,14 @@ def crop_face(image: np.ndarray, face: FoundFace, size: int = 100) -> np.ndarray
     """Cut a face out, upright, as FACSynth's are: uint8 ``[size, size, 3]``.
 
     A large face is made smaller first, by averages: alignment alone would pick single pixels out of it.
+
+    Parameters
+    ----------
+    image : uint8 ``[H, W, 3]``
+    face : FoundFace
+        In pixels of ``image``.
+    size : int
+        Side of the result.
     """
     margin = face.side / 4
     low = np.maximum(np.floor(face.corners.min(0) - margin), 0).astype(int)

@@ -51,7 +51,16 @@ class Voice:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A rendered face that lies near: picture uint8 ``[100, 100, 3]``, word that it was rendered for, distance."""
+    """A rendered face that lies near.
+
+    Attributes
+    ----------
+    image : uint8 ``[100, 100, 3]``
+    word : str
+        The emotion that it was rendered for.
+    distance : float
+        Euclidean, between features.
+    """
 
     image: np.ndarray
     word: str
@@ -152,7 +161,22 @@ def embed_rendered(faces: FaceDataset) -> tuple[FaceModel, np.ndarray]:
 
 
 def find_nearest(features: np.ndarray, known: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions in ``known`` ``[M, D]`` of what lies nearest to each row, and how far: both ``[N, count]``."""
+    """Find what lies nearest to each row.
+
+    Parameters
+    ----------
+    features : float ``[N, D]``
+    known : float ``[M, D]``
+    count : int
+        At most ``M``.
+
+    Returns
+    -------
+    int64 ``[N, count]``
+        Positions in ``known``, the nearest first.
+    float ``[N, count]``
+        Euclidean distances.
+    """
     from sklearn.neighbors import NearestNeighbors
 
     distances, order = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(known).kneighbors(features)

@@ -84,7 +84,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[FaceModel, dict[str, 
 
 
 def write_state(path: Path, tensors: Mapping[str, torch.Tensor], content: Mapping[str, Any]) -> None:
-    """Write the state of a training: tensors, and what JSON can hold."""
+    """Write the state of a training: tensors, and what JSON can hold.
+
+    Parameters
+    ----------
+    path : Path
+    tensors : dict of str to tensor
+    content : dict
+        What JSON can hold.
+    """
     _write(path, tensors, _STATE, content)
 
 
@@ -94,7 +102,13 @@ def read_state(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def checksum(tensors: Mapping[str, torch.Tensor], text: str = "") -> str:
-    """CRC-32 of a text and of names, types, shapes and values, in whatever order of memory and on whatever device: 8 hex digits."""
+    """CRC-32 of a text and of names, types, shapes and values, in whatever order of memory and on whatever device: 8 hex digits.
+
+    Parameters
+    ----------
+    tensors : dict of str to tensor
+    text : str
+    """
     found = zlib.crc32(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

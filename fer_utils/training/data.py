@@ -79,7 +79,18 @@ def prepare_images(images: np.ndarray, in_channels: int, size: int | None = None
 
 
 def scale_pixels(images: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Divide uint8 images by 255 (Li & Deng 2019, V-B), on the device, in the order of memory that convolutions prefer."""
+    """Divide uint8 images by 255 (Li & Deng 2019, V-B), on the device, in the order of memory that convolutions prefer.
+
+    Parameters
+    ----------
+    images : uint8 ``[B, C, H, W]``
+    device : torch.device
+
+    Returns
+    -------
+    float32 ``[B, C, H, W]``
+        From 0 to 1.
+    """
     moved = images.to(device, non_blocking=True)  # as bytes, a quarter of what floats are
     return moved.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
 
@@ -105,6 +116,11 @@ class Samples:
         An array, which may be mapped from a file, or a tensor.
     labels : int64 ``[N]``
     classes : tuple of str
+
+    Raises
+    ------
+    ValueError
+        If there are not as many inputs as labels.
     """
 
     name: str

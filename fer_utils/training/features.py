@@ -91,12 +91,34 @@ def extract_features(model: FaceModel, data: Any, *, batch_size: int = 256, work
 
 
 def predict_scores(model: FaceModel, data: Any, *, batch_size: int = 256, workers: int | None = None) -> np.ndarray:
-    """Compute class scores before the softmax, float32 ``[N, K]``; arguments and errors as :func:`extract_features`."""
+    """Compute class scores before the softmax, float32 ``[N, K]``.
+
+    Parameters
+    ----------
+    model, data, batch_size, workers
+        As :func:`extract_features`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`extract_features`.
+    """
     return torch.cat(list(compute_batches(model, model, data, batch_size, workers))).numpy()
 
 
 def predict(model: FaceModel, data: Any, *, batch_size: int = 256, workers: int | None = None) -> np.ndarray:
-    """Find the class with the highest score, int64 ``[N]``; arguments and errors as :func:`extract_features`."""
+    """Find the class with the highest score, int64 ``[N]``.
+
+    Parameters
+    ----------
+    model, data, batch_size, workers
+        As :func:`extract_features`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`extract_features`.
+    """
     return predict_scores(model, data, batch_size=batch_size, workers=workers).argmax(axis=1)
 
 

@@ -82,6 +82,13 @@ def crop_and_flip(images: torch.Tensor, generator: torch.Generator, size: int) -
     """Cut out a window at a drawn place, and mirror every second image: the augmentation of :func:`fit` unless told otherwise.
 
     The paper cuts 90 of 100 pixels "for data augmentation"; that it also mirrors it does not say.
+
+    Parameters
+    ----------
+    images : uint8 ``[B, C, H, W]``
+    generator : torch.Generator
+    size : int
+        Side of the window, in pixels.
     """
     return random_flip(random_crop(images, size, generator), generator=generator)
 

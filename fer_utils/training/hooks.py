@@ -57,6 +57,11 @@ class WatchErrors(Hook):
     ----------
     wrong : bool ``[points, N]``
         Which faces the network got wrong after ``every``, ``2 * every``, ... steps.
+
+    Raises
+    ------
+    ValueError
+        If ``every`` is below 1.
     """
 
     def __init__(self, images: np.ndarray, labels: Any, every: int, steps: int) -> None:

@@ -45,7 +45,23 @@ class Pool:
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def column(self, name: str, sampler: object) -> np.ndarray:
-        """A column, or ``labels``. Raises ``ValueError`` if it is not known."""
+        """A column, or ``labels``.
+
+        Parameters
+        ----------
+        name : str
+        sampler : object
+            Who asks, for the error.
+
+        Returns
+        -------
+        array ``[N, ...]``
+
+        Raises
+        ------
+        ValueError
+            If it is not known.
+        """
         found = self.labels if name == "labels" else self.columns.get(name)
         if found is None:
             known = ", ".join(["labels"] * (self.labels is not None) + list(self.columns)) or "nothing"
@@ -60,7 +76,24 @@ class Sampler(Protocol):
     pieces: int
 
     def make_order(self, pool: Pool, batch_size: int, seed: int) -> Order:
-        """Return what gives the positions of a step."""
+        """Return what gives the positions of a step.
+
+        Parameters
+        ----------
+        pool : Pool
+        batch_size : int
+        seed : int
+
+        Returns
+        -------
+        callable
+            ``order(step)``: positions int64 ``[B]`` of the samples of a step, counted from 0; the same whenever it is asked.
+
+        Raises
+        ------
+        ValueError
+            If the pool does not know what the sampler needs, or a batch of that size cannot be made.
+        """
         ...
 
 
@@ -103,7 +136,7 @@ class Shuffled:
     pieces: ClassVar[int] = 1
 
     def make_order(self, pool: Pool, batch_size: int, seed: int) -> Order:
-        """See :class:`Sampler`."""
+        """See :meth:`Sampler.make_order`."""
         return _shuffle(torch.arange(pool.count), batch_size, seed, ORDER)
 
 
@@ -114,7 +147,7 @@ class Balanced:
     pieces: ClassVar[int] = 1
 
     def make_order(self, pool: Pool, batch_size: int, seed: int) -> Order:
-        """See :class:`Sampler`. Raises ``ValueError`` if labels are not known."""
+        """See :meth:`Sampler.make_order`. Raises ``ValueError`` if labels are not known."""
         labels = pool.column("labels", self)
         weights = torch.from_numpy(1.0 / np.bincount(labels)[labels])
 
@@ -135,6 +168,11 @@ class Pairs:
     ----------
     same : float
         Share of pairs of one class, from 0 to 1, to the nearest pair of a batch.
+
+    Raises
+    ------
+    ValueError
+        If ``same`` is not from 0 to 1.
     """
 
     same: float = 0.5
@@ -145,7 +183,7 @@ class Pairs:
             raise ValueError(f"same must be from 0 to 1, got {self.same}")
 
     def make_order(self, pool: Pool, batch_size: int, seed: int) -> Order:
-        """See :class:`Sampler`. Raises ``ValueError`` for an odd batch, one class only, or if labels are not known."""
+        """See :meth:`Sampler.make_order`. Raises ``ValueError`` for an odd batch, one class only, or if labels are not known."""
         if batch_size % 2:
             raise ValueError(f"Pairs needs an even batch_size, got {batch_size}")
         labels, count = torch.from_numpy(pool.column("labels", self).astype(np.int64)), batch_size // 2
@@ -191,7 +229,13 @@ class BalancedLabels:
     pieces: ClassVar[int] = 1
 
     def make_order(self, pool: Pool, batch_size: int, seed: int) -> Order:
-        """See :class:`Sampler`. Raises ``ValueError`` if the batch cannot be shared, or a label has no positive or negative samples."""
+        """See :meth:`Sampler.make_order`.
+
+        Raises
+        ------
+        ValueError
+            If the batch cannot be shared, the column is not known, or a label has no positive or negative samples.
+        """
         found = pool.column(self.column, self)
         positive = torch.from_numpy((found != 0).reshape(len(found), -1))  # [N, labels]
         shares = 2 * positive.shape[1]

@@ -59,7 +59,21 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, without: tup
 
 
 def replace_head(model: FaceModel, num_classes: int, seed: int) -> None:
-    """Put a new last layer for other classes on a network, drawn from the seed as :func:`~fer_utils.models.base.initialise` draws it."""
+    """Put a new last layer for other classes on a network, drawn from the seed as :func:`~fer_utils.models.base.initialise` draws it.
+
+    Parameters
+    ----------
+    model : FaceModel
+        Changed in place.
+    num_classes : int
+        At least 2.
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        For fewer than 2 classes.
+    """
     if num_classes < 2:
         raise ValueError(f"a head needs at least 2 classes, got {num_classes}")
     old = model.classifier

@@ -89,7 +89,13 @@ class TrainingState:
     # -- what a step leaves
 
     def record(self, parts: Mapping[str, torch.Tensor]) -> None:
-        """Keep the loss of a step and its parts, means over the processes, and count the step."""
+        """Keep the loss of a step and its parts, means over the processes, and count the step.
+
+        Raises
+        ------
+        ValueError
+            For other parts than at the first step.
+        """
         if self.parts and parts.keys() != self.parts.keys():
             raise ValueError(f"the objective gave the parts {', '.join(parts)}; expected {', '.join(self.parts)}, as at the first step")
         values = self.accelerator.reduce(torch.stack([part.detach().float() for part in parts.values()]), "mean")
@@ -124,7 +130,19 @@ class TrainingState:
         return tensors
 
     def save(self, path: Path, begun: float) -> None:
-        """Write everything, in one file; ``begun`` is when the training began, of the monotonic clock."""
+        """Write everything, in one file.
+
+        Parameters
+        ----------
+        path : Path
+        begun : float
+            When the training began, in seconds of the monotonic clock.
+
+        Raises
+        ------
+        ArithmeticError
+            If a loss since the last check is not finite; nothing is written then.
+        """
         self.check_losses()
         self.seconds = time.monotonic() - begun
         content = {name: getattr(self, name) for name in ("step", "seconds", "done", "validations", "best_step")}

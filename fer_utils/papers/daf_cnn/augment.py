@@ -24,10 +24,17 @@ class CropAndFlip(keras.layers.Layer):
         Side of the window, at most that of the images; with the same side it only mirrors.
     seed : int
         Draws places and mirror images. How far its generator has come is among the layer's ``variables``.
+    **kwargs
+        As all layers of Keras take.
 
     Examples
     --------
     Images ``[B, H, W, C]`` become ``[B, size, size, C]``.
+
+    Raises
+    ------
+    ValueError
+        If the size is below 1.
     """
 
     def __init__(self, size: int, seed: int = 0, **kwargs: Any) -> None:
@@ -44,7 +51,13 @@ class CropAndFlip(keras.layers.Layer):
         return (input_shape[0], self.size, self.size, input_shape[3])
 
     def call(self, images: Any, training: bool = False) -> Any:
-        """Cut, and in training mirror, images float ``[B, H, W, C]``."""
+        """Cut, and in training mirror, images float ``[B, H, W, C]``.
+
+        Parameters
+        ----------
+        images : float ``[B, H, W, C]``
+        training : bool
+        """
         self.compute_output_shape(images.shape)
         height, width = images.shape[1:3]
         if not training:

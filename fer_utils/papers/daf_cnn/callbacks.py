@@ -49,6 +49,11 @@ class ReduceAndReload(keras.callbacks.Callback):
         The learning rate of each epoch.
     reloads : list of int
         Epochs at whose end the best weights came back.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
     """
 
     def __init__(
@@ -65,7 +70,19 @@ class ReduceAndReload(keras.callbacks.Callback):
         self.best_weights: list[np.ndarray] = []
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Look at the epoch's value. Raises ``ValueError``, which lists what there is, if it is not among the logs."""
+        """Look at the epoch's value.
+
+        Parameters
+        ----------
+        epoch : int
+            From 0.
+        logs : dict of str to float, optional
+
+        Raises
+        ------
+        ValueError
+            If the value is not among the logs; the message lists what there is.
+        """
         logs = {} if logs is None else logs
         if self.monitor not in logs:
             raise ValueError(f"no {self.monitor!r} to follow; expected one of {', '.join(logs) or 'none, as nothing is measured'}")
@@ -103,7 +120,13 @@ class ReduceAndReload(keras.callbacks.Callback):
         return {f"{i}": value for i, value in enumerate(self.best_weights)}, content
 
     def set_state(self, arrays: Mapping[str, np.ndarray], content: Mapping[str, Any]) -> None:
-        """Take up what :meth:`get_state` gave."""
+        """Take up an earlier state.
+
+        Parameters
+        ----------
+        arrays, content : dict
+            What :meth:`get_state` gave.
+        """
         self.best_weights = [arrays[f"{i}"] for i in range(len(arrays))]
         for name, value in content.items():
             setattr(self, name, value)
@@ -192,7 +215,19 @@ class ResumeTraining(keras.callbacks.Callback):
         return len(self.logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write the state. Raises ``ArithmeticError``, and writes nothing, if the loss is not finite."""
+        """Write the state.
+
+        Parameters
+        ----------
+        epoch : int
+            From 0.
+        logs : dict of str to float, optional
+
+        Raises
+        ------
+        ArithmeticError
+            If the loss is not finite; nothing is written then.
+        """
         found = {name: float(value) for name, value in (logs or {}).items()}
         if not math.isfinite(found.get("loss", 0.0)):
             parts = ", ".join(f"{name} is {value:.4g}" for name, value in found.items())

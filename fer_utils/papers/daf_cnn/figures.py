@@ -40,7 +40,19 @@ def plan_figure_5(setup: Setup) -> list[Run]:
 
 
 def draw_faces(faces: FaceDataset, count: int) -> np.ndarray:
-    """Draw faces for a picture, always the same: positions int64, ascending; all, if there are at most ``count``."""
+    """Draw faces for a picture, always the same.
+
+    Parameters
+    ----------
+    faces : FaceDataset
+    count : int
+        How many; all, if there are no more.
+
+    Returns
+    -------
+    int64 ``[count]``
+        Positions, ascending.
+    """
     return np.sort(np.random.default_rng(0).permutation(len(faces))[:count])
 
 
@@ -83,6 +95,12 @@ def score_embeddings(row: str, faces: FaceDataset, embeddings: np.ndarray) -> Sc
     """Measure ``silhouette``, the mean of the faces' silhouettes by Euclidean distance, and ``inter/intra ratio``.
 
     See :func:`~fer_utils.separation.compute_separation` for the second.
+
+    Parameters
+    ----------
+    row : str
+    faces : FaceDataset
+    embeddings : float ``[N, D]``
     """
     each = silhouette_samples(embeddings, faces.labels).astype(np.float64)
     ratio, shares = compute_separation(embeddings, faces.labels)

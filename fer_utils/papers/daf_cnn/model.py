@@ -35,6 +35,13 @@ class ChannelAttention(layers.Layer):
         Of the second layer. ``"sigmoid"`` takes 3.2.1 at its word, that the network is a sigmoid: beside that of eq. 1 it leaves the
         weights between 0.5 and 0.88.
     seed : int
+    **kwargs
+        As all layers of Keras take.
+
+    Raises
+    ------
+    ValueError
+        If ``reduction`` is below 1, or for another ``net_output``.
     """
 
     def __init__(self, reduction: int = 8, net_output: str = "linear", seed: int = 0, **kwargs: Any) -> None:
@@ -82,6 +89,13 @@ class SpatialAttention(layers.Layer):
         ``"channels"`` as in Woo et al., which gives the two maps of W x H of 3.2.2. ``"width"`` takes its words: both the pooling and the
         joining go along the width, so a row has one weight.
     seed : int
+    **kwargs
+        As all layers of Keras take.
+
+    Raises
+    ------
+    ValueError
+        If ``kernel_size`` is below 1, or for another ``pool_over``.
     """
 
     def __init__(self, kernel_size: int = 7, pool_over: str = "channels", seed: int = 0, **kwargs: Any) -> None:
@@ -224,7 +238,13 @@ def build_daf_cnn(
 
 
 def copy_layers(source: Any, target: Any, leave: Sequence[str] = ("scores",)) -> None:
-    """Give a network the weights of another, layer by layer; those left keep their own, such as the softmax of a second stage (4.3.2).
+    """Give a network the weights of another, layer by layer, as for a second stage (4.3.2).
+
+    Parameters
+    ----------
+    source, target : keras.Model
+    leave : sequence of str
+        Layers that keep their own weights, such as a second stage's last one.
 
     Raises
     ------

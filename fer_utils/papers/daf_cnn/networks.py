@@ -50,7 +50,15 @@ OTHERS_SEEDS = {"book": 3}
 
 
 def load_wild(context: RunContext, recipe: DAFCNN, **options: Any) -> FaceDataset:
-    """Load the large set; of a smoke test only the first ``recipe.images`` of each class and part."""
+    """Load the large set; of a smoke test only the first ``recipe.images`` of each class and part.
+
+    Parameters
+    ----------
+    context : RunContext
+    recipe : DAFCNN
+    **options
+        For the loader.
+    """
     return limit_per_class(context.load_faces("basic", **options), recipe.images)
 
 
@@ -60,7 +68,16 @@ def list_small_roles(setup: Setup) -> list[str]:
 
 
 def load_small_set(context: RunContext, role: str, recipe: DAFCNN) -> FaceDataset:
-    """Load a small set with the large one's classes; of sequences the last three frames and, as neutral, the first."""
+    """Load a small set with the large one's classes; of sequences the last three frames and, as neutral, the first.
+
+    Parameters
+    ----------
+    context : RunContext
+    role : str
+        ``lab`` for sequences.
+    recipe : DAFCNN
+        For ``images``.
+    """
     options: dict[str, Any] = {"frames": "apex3", "classes": list(BASIC)} if role == "lab" else {}
     return limit_per_class(keep_classes(context.load_faces(role, **options), BASIC), recipe.images)
 
@@ -69,6 +86,16 @@ def hold_back(train: FaceDataset, recipe: DAFCNN) -> tuple[FaceDataset, FaceData
     """Part training faces into those to learn from and those that the learning rate follows; the same for all seeds.
 
     Nobody is in both, where people are known.
+
+    Parameters
+    ----------
+    train : FaceDataset
+    recipe : DAFCNN
+        For ``validation``.
+
+    Returns
+    -------
+    FaceDataset, FaceDataset
     """
     split = validation_split(train, recipe.validation)
     return train.subset(split.train), train.subset(split.test)
@@ -131,7 +158,15 @@ def list_curves(trained: Any) -> dict[str, list[float]]:
 
 
 def guess_faces(model: Any, faces: FaceDataset, recipe: DAFCNN) -> np.ndarray:
-    """What a trained model says of faces, int8 ``[N]``: of scores that are no numbers, the first class."""
+    """What a trained model says of faces, int8 ``[N]``: of scores that are no numbers, the first class.
+
+    Parameters
+    ----------
+    model : JointSupervision
+    faces : FaceDataset
+    recipe : DAFCNN
+        The one that its network was built by.
+    """
     from .training import prepare_faces
 
     return (
@@ -145,7 +180,17 @@ def guess_faces(model: Any, faces: FaceDataset, recipe: DAFCNN) -> np.ndarray:
 
 
 def save_network(context: RunContext, name: str, network: Any, recipe: DAFCNN) -> None:
-    """Leave a trained network in half precision; see :func:`load_network`."""
+    """Leave a trained network in half precision; see :func:`load_network`.
+
+    Parameters
+    ----------
+    context : RunContext
+    name : str
+        The row.
+    network : keras.Model
+    recipe : DAFCNN
+        The one that it was built by.
+    """
     from .training import save_network as write
 
     path = context.workdir / "network.safetensors"
@@ -155,14 +200,44 @@ def save_network(context: RunContext, name: str, network: Any, recipe: DAFCNN) -
 
 
 def load_network(context: RunContext, name: str) -> Any:
-    """Load a network of Table 1, for this run's seed. Raises ``DataError`` if it is missing or damaged."""
+    """Load a network of Table 1, for this run's seed.
+
+    Parameters
+    ----------
+    context : RunContext
+    name : str
+        The row.
+
+    Returns
+    -------
+    keras.Model
+
+    Raises
+    ------
+    DataError
+        If it is missing or damaged.
+    """
     from .training import load_network as read
 
     return read(context.find_file(TABLE, context.name_file(name, "safetensors")))[0]
 
 
 def ask_network(network: Any, faces: FaceDataset, recipe: DAFCNN, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Compute what layers of a network give of whole faces, by the names of the layers."""
+    """Compute what layers of a network give of whole faces.
+
+    Parameters
+    ----------
+    network : keras.Model
+    faces : FaceDataset
+    recipe : DAFCNN
+        The one that the network was built by.
+    names : sequence of str
+        Of the layers.
+
+    Returns
+    -------
+    dict of str to float32 ``[N, ...]``
+    """
     from .training import compute_layers, prepare_faces
 
     return compute_layers(network, prepare_faces(faces.images, recipe), names)

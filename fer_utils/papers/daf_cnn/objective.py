@@ -34,11 +34,18 @@ class TripletCenterLoss(keras.layers.Layer):
         Deviation of the first centres' coordinates around 0; 0.01, 4.2.
     seed : int
         Draws the first centres.
+    **kwargs
+        As all layers of Keras take.
 
     Attributes
     ----------
     centres : ``[num_classes, embedding_size]``
         A variable that no optimiser moves.
+
+    Raises
+    ------
+    ValueError
+        For fewer than 2 classes or 1 dimension, or an argument out of its range.
     """
 
     def __init__(
@@ -138,12 +145,19 @@ class JointSupervision(keras.Model):
     softmax_weight : float
         0 for 4.3.2's second stage, which replaces the softmax loss. Nothing then trains the network's own scores, so minus half the squared
         distances from the centres take their place.
+    **kwargs
+        As all models of Keras take.
 
     Examples
     --------
     >>> model = JointSupervision(build_daf_cnn(7), TripletCenterLoss(7, 128, reduction="sum"), 0.007)  # doctest: +SKIP
     >>> model.compile("adam", metrics=["accuracy"])  # doctest: +SKIP
     >>> model.fit(images, labels, validation_split=0.1)  # doctest: +SKIP
+
+    Raises
+    ------
+    ValueError
+        If the network lacks an output, no weight counts, or the centres have other dimensions than the embedding.
     """
 
     def __init__(
@@ -165,7 +179,13 @@ class JointSupervision(keras.Model):
         self.built = True
 
     def call(self, images: Any, training: bool = False) -> dict[str, Any]:
-        """``embedding``, ``scores`` and ``softmax`` of images, the latter two by the nearest centre where the softmax is not trained."""
+        """``embedding``, ``scores`` and ``softmax`` of images, the latter two by the nearest centre where the softmax is not trained.
+
+        Parameters
+        ----------
+        images : float ``[B, H, W, C]``
+        training : bool
+        """
         found = self.network(images, training=training)
         if self.softmax_weight == 0:
             scores = -self.metric_loss.measure(found["embedding"])
@@ -173,7 +193,25 @@ class JointSupervision(keras.Model):
         return found
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True) -> Any:
-        """Eq. 13 of a batch; ``sample_weight`` is refused, as the centres have no use for it."""
+        """Eq. 13 of a batch, called by Keras.
+
+        Parameters
+        ----------
+        x : ignored
+        y : int ``[B]``
+            Labels.
+        y_pred : dict
+            Of :meth:`call`.
+        sample_weight : None
+            The centres have no use for it.
+        training : bool
+            Whether the centres move.
+
+        Raises
+        ------
+        ValueError
+            If there is a ``sample_weight``.
+        """
         if sample_weight is not None:
             raise ValueError("eq. 13 has no weights of samples; expected none")
         labels = ops.reshape(ops.cast(y, "int32"), (-1,))
@@ -187,7 +225,13 @@ class JointSupervision(keras.Model):
         return sum(parts)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """What was compiled, of ``scores``."""
+        """What was compiled, of ``scores``.
+
+        Parameters
+        ----------
+        x, y, y_pred, sample_weight
+            As Keras gives them.
+        """
         return super().compute_metrics(x, y, y_pred["scores"], sample_weight)
 
     def get_config(self) -> dict[str, Any]:
@@ -197,7 +241,15 @@ class JointSupervision(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> JointSupervision:
-        """Build it again."""
+        """Build it again.
+
+        Parameters
+        ----------
+        config : dict
+            Of ``get_config``.
+        custom_objects : dict, optional
+            As Keras'.
+        """
         parts = {name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in ("network", "metric_loss")}
         return cls(**{**config, **parts})
 

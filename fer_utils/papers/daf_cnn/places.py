@@ -77,7 +77,14 @@ def find_moved(faces: FaceDataset) -> np.ndarray:
 
 
 def cut_window(regions: np.ndarray, recipe: DAFCNN) -> np.ndarray:
-    """The part of regions ``[N, H, W]`` of whole faces that the network sees: the middle, as large as its window."""
+    """The part of regions of whole faces that the network sees: the middle, as large as its window.
+
+    Parameters
+    ----------
+    regions : array ``[N, H, W]``
+    recipe : DAFCNN
+        For the sides of window and image.
+    """
     top, left = (round(side * (1 - recipe.input_size / recipe.image_size) / 2) for side in regions.shape[1:])
     return regions[:, top : regions.shape[1] - top, left : regions.shape[2] - left]
 
@@ -118,6 +125,12 @@ def look_at(row: str, network: object, faces: FaceDataset, recipe: DAFCNN) -> np
 
 def measure_maps(context: RunContext, row: str, recipe: DAFCNN) -> list[Score]:
     """Measure where DAF-CNN of Table 1 looks on the test faces.
+
+    Parameters
+    ----------
+    context : RunContext
+    row : {"spatial attention", "Grad-CAM"}
+    recipe : DAFCNN
 
     Returns
     -------

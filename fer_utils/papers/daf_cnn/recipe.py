@@ -25,42 +25,42 @@ class DAFCNN(Recipe):
     """
 
     # network
-    convolutions: tuple[int, ...] = (3, 3, 4, 4, 4)  # of each block, 3.1
-    channels: tuple[int, ...] = (64, 128, 256, 512, 512)  # not said; VGG's
-    width: float = scale(1.0)  # factor of the channels and of the first dense layer
-    pools: int = scale(4)  # behind the first so many blocks; not said, five would leave 3x3 under a kernel of 7x7
-    attention: str | None = "cascaded"  # 3.2.3; "parallel", or None for the rows that go without
-    reduction: int = 8  # r, 4.2
-    net_output: str = "linear"  # of FC_2; 3.2.1 calls Net a sigmoid, beside that of eq. 1
-    kernel_size: int = 7  # of eq. 3, 4.2
-    pool_over: str = "channels"  # 3.2.2 says along the width, but gives maps of W x H
-    dense: int = 512  # outputs of the first dense layer; not said
-    embedding_size: int = 128  # of the second; not said
-    dropout: float = 0.5  # behind each dense layer, 4.2
-    in_channels: int = 1  # not said; FER2013 is grey
-    input_size: int = scale(96)  # pixels, 4.2
-    image_size: int = scale(108)  # pixels of the whole faces, from which windows are cut; the kind of augmentation is not said
+    convolutions: tuple[int, ...] = (3, 3, 4, 4, 4)  #: of each block, 3.1
+    channels: tuple[int, ...] = (64, 128, 256, 512, 512)  #: not said; VGG's
+    width: float = scale(1.0)  #: factor of the channels and of the first dense layer
+    pools: int = scale(4)  #: behind the first so many blocks; not said, five would leave 3x3 under a kernel of 7x7
+    attention: str | None = "cascaded"  #: 3.2.3; "parallel", or None for the rows that go without
+    reduction: int = 8  #: r, 4.2
+    net_output: str = "linear"  #: of FC_2; 3.2.1 calls Net a sigmoid, beside that of eq. 1
+    kernel_size: int = 7  #: of eq. 3, 4.2
+    pool_over: str = "channels"  #: 3.2.2 says along the width, but gives maps of W x H
+    dense: int = 512  #: outputs of the first dense layer; not said
+    embedding_size: int = 128  #: of the second; not said
+    dropout: float = 0.5  #: behind each dense layer, 4.2
+    in_channels: int = 1  #: not said; FER2013 is grey
+    input_size: int = scale(96)  #: pixels, 4.2
+    image_size: int = scale(108)  #: pixels of the whole faces, from which windows are cut; the kind of augmentation is not said
 
     # objective
-    margin: float = 11.0  # m, 4.2
-    weight: float = 0.007  # lambda, 4.2
-    reduction_of_loss: str = "sum"  # over a batch, eq. 9; the softmax loss, for which there is no equation, is a mean
-    centre_rule: str = "corrected"  # "printed" is eq. 12 as it stands, which moves centres away from their classes
-    centre_rate: float = 0.5  # alpha; not said, that of Wen et al. 2016
-    centre_std: float = 0.01  # 4.2; around 0
+    margin: float = 11.0  #: m, 4.2
+    weight: float = 0.007  #: lambda, 4.2
+    reduction_of_loss: str = "sum"  #: over a batch, eq. 9; the softmax loss, for which there is no equation, is a mean
+    centre_rule: str = "corrected"  #: "printed" is eq. 12 as it stands, which moves centres away from their classes
+    centre_rate: float = 0.5  #: alpha; not said, that of Wen et al. 2016
+    centre_std: float = 0.01  #: 4.2; around 0
 
     # training
-    batch_size: int = 128  # 4.2
-    images_per_batch: int = 128  # an epoch has a batch for so many training images, 4.2
-    learning_rate: float = 0.001  # Adam, 4.2
-    least_rate: float = 1e-5  # 4.2
-    factor: float = 0.2  # of the learning rate, 4.2
-    patience: int = 13  # epochs without a gain, 4.2
-    min_delta: float = 0.0005  # gain of validation accuracy that counts, 4.2
-    validation: float = 0.1  # share of the training faces, by people, that the rate follows; of what it is in the paper is not said
-    epochs: int = scale(300)  # at most; not said. It ends where the least rate brings no gain for so many epochs as lower it
-    images: int | None = scale(None)  # of a class, in each part; None for all
-    drawn: int = 512  # training faces of Fig. 4
+    batch_size: int = 128  #: 4.2
+    images_per_batch: int = 128  #: an epoch has a batch for so many training images, 4.2
+    learning_rate: float = 0.001  #: Adam, 4.2
+    least_rate: float = 1e-5  #: 4.2
+    factor: float = 0.2  #: of the learning rate, 4.2
+    patience: int = 13  #: epochs without a gain, 4.2
+    min_delta: float = 0.0005  #: gain of validation accuracy that counts, 4.2
+    validation: float = 0.1  #: share of the training faces, by people, that the rate follows; of what it is in the paper is not said
+    epochs: int = scale(300)  #: at most; not said. It ends where the least rate brings no gain for so many epochs as lower it
+    images: int | None = scale(None)  #: of a class, in each part; None for all
+    drawn: int = 512  #: training faces of Fig. 4
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
         Profile.SMOKE: {"input_size": 24, "image_size": 27, "width": 0.0625, "pools": 2, "epochs": 2, "images": 12},
@@ -76,11 +76,11 @@ class DAFCNNSmallSet(DAFCNN):
     1 for the latter, which is the default, and 0 for the former; expressions are then told apart by the nearest centre.
     """
 
-    margin: float = 13.0  # m, 4.2
-    weight: float = 0.013  # lambda, 4.2
-    softmax_weight: float = 1.0  # 1 is eq. 13, 0 is 4.3.2
-    batch_size: int = 32  # 4.2
-    folds: int = 5  # of people, where the owners define no parts
+    margin: float = 13.0  #: m, 4.2
+    weight: float = 0.013  #: lambda, 4.2
+    softmax_weight: float = 1.0  #: 1 is eq. 13, 0 is 4.3.2
+    batch_size: int = 32  #: 4.2
+    folds: int = 5  #: of people, where the owners define no parts
 
     # three frames a sequence: of each class five people or more, one a fold
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
@@ -92,7 +92,7 @@ class DAFCNNSmallSet(DAFCNN):
 class CentreRules(DAFCNN):
     """A short training, to see what either sign of eq. 12 does to the centres; nothing is chosen, and the rate stays."""
 
-    epochs: int = scale(5)
+    epochs: int = scale(5)  #: enough to see where the centres go
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
         Profile.SMOKE: {**DAFCNN.SIZES[Profile.SMOKE], "epochs": 2},
@@ -104,9 +104,9 @@ class CentreRules(DAFCNN):
 class StepTime(DAFCNN):
     """How often a step is timed in Keras and in PyTorch."""
 
-    batch_size: int = scale(128)  # 4.2; only a smoke test has a smaller one
-    trials: int = scale(20)  # of each, in turns
-    trial_steps: int = scale(20)
+    batch_size: int = scale(128)  #: 4.2; only a smoke test has a smaller one
+    trials: int = scale(20)  #: of each, in turns
+    trial_steps: int = scale(20)  #: steps of a trial
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
         Profile.SMOKE: {**DAFCNN.SIZES[Profile.SMOKE], "batch_size": 16, "trials": 2, "trial_steps": 2},

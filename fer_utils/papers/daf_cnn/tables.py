@@ -148,6 +148,11 @@ def plan_section_3_2_3(setup: Setup) -> list[Run]:
 def switch_gap(recipe: DAFCNN, gap: str) -> DAFCNN:
     """Settle one of :data:`GAPS` otherwise.
 
+    Parameters
+    ----------
+    recipe : DAFCNN
+    gap : str
+
     Raises
     ------
     ValueError

@@ -36,6 +36,11 @@ def measure_step_time(context: RunContext, recipe: StepTime) -> list[Score]:
     from the end of its first step to the end of its last. They take turns, so that both meet the same machine.
     Only a machine at rest says something.
 
+    Parameters
+    ----------
+    context : RunContext
+    recipe : StepTime
+
     Returns
     -------
     list of Score

@@ -49,6 +49,11 @@ class DrawnBatches(keras.utils.PyDataset):
     seed : int
     sampler : Sampler
         All samples in random order by default, epochs one behind the other.
+
+    Raises
+    ------
+    ValueError
+        If there is not one label per image, at least one, or a size is below 1.
     """
 
     def __init__(
@@ -99,12 +104,41 @@ class Trained:
 
 
 def build_network(recipe: DAFCNN, num_classes: int = 7, *, seed: int = 0) -> Any:
-    """Build a recipe's network; errors as :func:`~fer_utils.papers.daf_cnn.model.build_daf_cnn`."""
+    """Build a recipe's network.
+
+    Parameters
+    ----------
+    recipe : DAFCNN
+    num_classes : int
+    seed : int
+        Draws the first weights, the augmentation and what is dropped.
+
+    Returns
+    -------
+    keras.Model
+        As :func:`~fer_utils.papers.daf_cnn.model.build_daf_cnn`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`~fer_utils.papers.daf_cnn.model.build_daf_cnn`.
+    """
     return build_daf_cnn(num_classes, seed=seed, **{name: getattr(recipe, name) for name in _NETWORK})
 
 
 def prepare_faces(images: np.ndarray, recipe: DAFCNN) -> np.ndarray:
-    """Bring whole faces, uint8 ``[N, H, W]`` or ``[N, H, W, 3]``, to what the network takes: uint8 ``[N, S, S, C]``."""
+    """Bring whole faces to what the network takes.
+
+    Parameters
+    ----------
+    images : uint8 ``[N, H, W]`` or ``[N, H, W, 3]``
+    recipe : DAFCNN
+        For the colours and the side ``S``.
+
+    Returns
+    -------
+    uint8 ``[N, S, S, C]``
+    """
     return prepare_images(images, recipe.in_channels, recipe.image_size).permute(0, 2, 3, 1).contiguous().numpy()
 
 

@@ -158,10 +158,29 @@ def make_twin(network: Any, recipe: DAFCNN) -> Twin:
 
 
 def make_twin_optimizer(twin: Twin, recipe: DAFCNN) -> torch.optim.Optimizer:
-    """Adam with the settings of Keras'."""
+    """Adam with the settings of Keras'.
+
+    Parameters
+    ----------
+    twin : Twin
+    recipe : DAFCNN
+        For the learning rate.
+    """
     return torch.optim.Adam(twin.parameters(), recipe.learning_rate, eps=1e-7)
 
 
 def prepare_twin(images: np.ndarray, recipe: DAFCNN) -> torch.Tensor:
-    """Bring what a network in Keras takes, uint8 ``[N, S, S, C]``, to its twin: the middle, float ``[N, C, s, s]``."""
+    """Bring what a network in Keras takes to its twin: the middle, as large as the window.
+
+    Parameters
+    ----------
+    images : uint8 ``[N, S, S, C]``
+    recipe : DAFCNN
+        For the side of the window ``s``.
+
+    Returns
+    -------
+    float32 ``[N, C, s, s]``
+        From 0 to 255.
+    """
     return center_crop(torch.tensor(images).permute(0, 3, 1, 2), recipe.input_size).float()

@@ -89,7 +89,15 @@ def plan_figure_6(setup: Setup) -> list[Run]:
 
 
 def measure_pixels(context: RunContext, role: str, first: StageOne, looks: Looks) -> list[Score]:
-    """Measure silhouettes of test faces in grey pixels, among the faces of one fold's test part."""
+    """Measure silhouettes of test faces in grey pixels, among the faces of one fold's test part.
+
+    Parameters
+    ----------
+    context : RunContext
+    role : str
+    first : StageOne
+    looks : Looks
+    """
     faces = load_set(context, role, first.images)
     tested = find_tested(context.dataset, faces, role)
     kept = tested[: looks.maps]
@@ -107,6 +115,15 @@ def measure_silhouette(
     """Score the silhouettes that Table 4's run measured in salient features, or in the representation of five paths.
 
     Faces are tested ones, and features all there are, not a picture of them in two dimensions.
+
+    Parameters
+    ----------
+    context : RunContext
+    row, role : str
+    kind : str
+        What the silhouettes were measured in, as Table 4's run names it.
+    first : StageOne
+    looks : Looks
     """
     faces = _load_kept(context, role, first, looks)
     arrays = context.load_arrays(TABLE, role, (f"silhouette {kind}",))
@@ -149,6 +166,13 @@ def split_regions(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def measure_regions(context: RunContext, row: str, role: str, first: StageOne, looks: Looks) -> list[Score]:
     """Measure the mean weight of the mask, enlarged as in Fig. 8, in both kinds of regions of each test face.
 
+    Parameters
+    ----------
+    context : RunContext
+    row, role : str
+    first : StageOne
+    looks : Looks
+
     Returns
     -------
     list of Score
@@ -177,7 +201,17 @@ def plan_figure_10(setup: Setup) -> list[Run]:
 def measure_masks(
     context: RunContext, row: str, role: str, source: str, first: StageOne, looks: Looks
 ) -> list[Score]:
-    """Measure the mean weight of masks, the share of closed places, at or below 0, and how neighbours correlate."""
+    """Measure the mean weight of masks, the share of closed places, at or below 0, and how neighbours correlate.
+
+    Parameters
+    ----------
+    context : RunContext
+    row, role : str
+    source : str
+        The experiment that left the masks.
+    first : StageOne
+    looks : Looks
+    """
     faces = _load_kept(context, role, first, looks)
     mask = context.load_arrays(source, role if source == TABLE else f"{row} {role}", ("mask",))["mask"]
     return [score_values(row, role, faces, {**_describe(mask), "neighbour correlation": measure_neighbours(mask)})]
@@ -234,7 +268,15 @@ def measure_closing(context: RunContext, row: str, role: str, first: StageOne, l
 
 
 def measure_kept_closing(context: RunContext, row: str, role: str, first: StageOne, looks: Looks) -> list[Score]:
-    """Measure the same of Table 4's VGG-SERD."""
+    """Measure what :func:`measure_closing` measures, of Table 4's VGG-SERD.
+
+    Parameters
+    ----------
+    context : RunContext
+    row, role : str
+    first : StageOne
+    looks : Looks
+    """
     arrays = context.load_arrays(TABLE, role, (f"guess {SERD}", "mask"))
     return _score_closing(
         context, row, role, load_set(context, role, first.images), arrays[f"guess {SERD}"].astype(int),

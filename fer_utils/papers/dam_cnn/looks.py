@@ -31,9 +31,21 @@ _BATCH = 64
 
 
 def look_at_maps(network: SerdNetwork, faces: FaceDataset, recipe: StageOne) -> dict[str, np.ndarray]:
-    """Compute masks and Grad-CAM of faces, float16 ``[N, S, S]`` each; without SERD Grad-CAM alone.
+    """Compute masks and Grad-CAM of faces.
 
     Grad-CAM is that of the maps before SERD and of the class that the network says, each scaled to a maximum of 1.
+
+    Parameters
+    ----------
+    network : SerdNetwork
+    faces : FaceDataset
+    recipe : StageOne
+        The one that the network was built by.
+
+    Returns
+    -------
+    dict of str to float16 ``[N, S, S]``
+        ``cam``, and with SERD ``mask``.
     """
     part, seen = part_for(network, recipe), prepare_faces(faces, recipe)
 
@@ -89,9 +101,17 @@ def look_at_removal(
 
 
 def measure_silhouettes(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Silhouettes (Rousseeuw 1987) of faces among their classes, float64 ``[N]``, of features ``[N, ...]``.
+    """Silhouettes of faces among their classes (Rousseeuw 1987).
 
-    From -1 to 1; NaN if there is one class alone.
+    Parameters
+    ----------
+    features : float ``[N, ...]``
+    labels : int ``[N]``
+
+    Returns
+    -------
+    float64 ``[N]``
+        From -1 to 1; NaN if there is one class alone.
     """
     if not 1 < len(np.unique(labels)) < len(labels):
         return np.full(len(labels), np.nan)

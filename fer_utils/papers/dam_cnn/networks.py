@@ -50,14 +50,27 @@ _FEWER = 3
 
 
 def limit_seeds(setup: Setup, role: str) -> tuple[int, ...]:
-    """The seeds of an experiment, fewer where each is dear, unless somebody asked for a number."""
+    """The seeds of an experiment, fewer where each is dear, unless somebody asked for a number.
+
+    Parameters
+    ----------
+    setup : Setup
+    role : str
+    """
     if setup.asked or (setup.dataset.startswith("facsynth") and role not in POSED):
         return setup.seeds
     return setup.seeds[:_FEWER]
 
 
 def name_paths(count: int, method: str = "DAM-CNN") -> str:
-    """The row of a network of so many decoders: ``"DAM-CNN, 2 paths"``."""
+    """The row of a network by its decoders: ``"DAM-CNN, 2 paths"``.
+
+    Parameters
+    ----------
+    count : int
+        Decoders.
+    method : str
+    """
     return f"{method}, {count} path{'s' if count > 1 else ''}"
 
 
@@ -85,6 +98,13 @@ def load_looked(context: RunContext, role: str, looks: Looks) -> FaceDataset:
     """Load the test faces that stage two is looked at with: equally many of each of some people, else the first ones.
 
     People are those of the test part who have enough faces, in the order of their numbers; of each the first faces.
+
+    Parameters
+    ----------
+    context : RunContext
+    role : str
+    looks : Looks
+        How many.
     """
     test = load_set(context, role, None)
     test = test.subset(find_tested(context.dataset, test, role))
@@ -100,6 +120,13 @@ def load_seven(context: RunContext, role: str, images: int | None) -> FaceDatase
     """Load all faces of a role with the seven basic emotions as classes, as the paper has across datasets (4.4.3).
 
     Where a dataset has not the role, FACSynth's faces stand in.
+
+    Parameters
+    ----------
+    context : RunContext
+    role : str
+    images : int or None
+        At most so many of each class and part.
     """
     options: dict[str, Any] = {}
     dataset = context.dataset if role in find_sets(context.dataset) else "facsynth"
@@ -122,7 +149,13 @@ def load_seven(context: RunContext, role: str, images: int | None) -> FaceDatase
 
 
 def list_across(dataset: str, role: str) -> list[str]:
-    """Sets that a network trained on a role's faces is tested on, as far as they are on this machine."""
+    """Sets that a network trained on a role's faces is tested on, as far as they are on this machine.
+
+    Parameters
+    ----------
+    dataset, role : str
+        Of the training faces.
+    """
     own = find_sets(dataset)
     keys = {other: find_roles(dataset)[found.source] for other, found in own.items()}
     others = [
@@ -134,12 +167,30 @@ def list_across(dataset: str, role: str) -> list[str]:
 
 
 def list_folds(dataset: str, faces: FaceDataset, role: str, recipe: StageOne) -> list[Split]:
-    """The splits of a role's faces, by the paper's protocol or their owners' parts; a smoke test runs two folds."""
+    """The splits of a role's faces, by the paper's protocol or their owners' parts; a smoke test runs two folds.
+
+    Parameters
+    ----------
+    dataset : str
+    faces : FaceDataset
+        All of the role.
+    role : str
+    recipe : StageOne
+        For ``folds``, fewer in a smoke test.
+    """
     return split_set(faces, find_sets(dataset)[role].protocol, recipe.folds)
 
 
 def find_tested(dataset: str, faces: FaceDataset, role: str) -> np.ndarray:
-    """Positions of the faces that are tested: those of all folds, or of the owners' part."""
+    """Positions of the faces that are tested: those of all folds, or of the owners' part.
+
+    Parameters
+    ----------
+    dataset : str
+    faces : FaceDataset
+        All of the role.
+    role : str
+    """
     found = find_sets(dataset)[role]
     if found.protocol.folds is not None:
         return np.arange(len(faces))
@@ -147,7 +198,15 @@ def find_tested(dataset: str, faces: FaceDataset, role: str) -> np.ndarray:
 
 
 def take_training(train: FaceDataset, role: str, seed: int) -> FaceDataset:
-    """The training faces of a role as the paper trains on them; of JAFFE five of each (4.1.1)."""
+    """The training faces of a role as the paper trains on them; of JAFFE five of each (4.1.1).
+
+    Parameters
+    ----------
+    train : FaceDataset
+    role : str
+    seed : int
+        Draws the five.
+    """
     return augment_faces(train, seed) if role == "lab-small" else train
 
 
@@ -199,13 +258,33 @@ def _list_trained(network: SerdNetwork, recipe: StageOne) -> dict[str, torch.Ten
 
 
 def save_trunk_and_mask(context: RunContext, name: str, network: SerdNetwork, recipe: StageOne) -> None:
-    """Leave what stage two starts from, in half precision; see :func:`load_trunk_and_mask`."""
+    """Leave what stage two starts from, in half precision; see :func:`load_trunk_and_mask`.
+
+    Parameters
+    ----------
+    context : RunContext
+    name : str
+    network : SerdNetwork
+    recipe : StageOne
+        The one that it was built by.
+    """
     found = _list_trained(network, recipe)
     context.save_arrays(name, {key: value.cpu().numpy().astype(np.float16) for key, value in found.items()})
 
 
 def load_trunk_and_mask(context: RunContext, id: str, name: str, recipe: StageOne, num_classes: int) -> SerdNetwork:
     """Load what a run of another experiment left by :func:`save_trunk_and_mask`; the last layers are new.
+
+    Parameters
+    ----------
+    context : RunContext
+    id : str
+        The other experiment.
+    name : str
+        As it was saved.
+    recipe : StageOne
+        The one that the network was built by.
+    num_classes : int
 
     Raises
     ------

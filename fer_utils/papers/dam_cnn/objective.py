@@ -119,7 +119,12 @@ class CrossEntropyWithMask(Objective):
 
 
 def sum_reconstruction_losses(reconstructions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """``J_all``: squared distances summed over features and paths, their mean over the batch (eq. 8 and 9); both ``[B, paths, ...]``."""
+    """``J_all``: squared distances summed over features and paths, their mean over the batch (eq. 8 and 9).
+
+    Parameters
+    ----------
+    reconstructions, targets : float ``[B, paths, ...]``
+    """
     return (reconstructions - targets).square().flatten(1).sum(1).mean()
 
 

@@ -126,7 +126,13 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Itself:
-    """Every decoder makes the sample itself again: a plain autoencoder of the same size, to compare with."""
+    """Every decoder makes the sample itself again: a plain autoencoder of the same size, to compare with.
+
+    Attributes
+    ----------
+    paths : int
+        Decoders.
+    """
 
     paths: int
 

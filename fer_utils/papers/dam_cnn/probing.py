@@ -114,7 +114,16 @@ def ask_probes(row: str, faces: FaceDataset, features: np.ndarray) -> Score:
 
 
 def measure_input(context: RunContext, row: str, first: StageOne, second: StageTwo, looks: Looks) -> list[Score]:
-    """Ask salient features: all of them, or as many random directions in them as a representation has numbers."""
+    """Ask salient features: all of them, or as many random directions in them as a representation has numbers.
+
+    Parameters
+    ----------
+    context : RunContext
+    row : {"salient features", "salient features, random directions"}
+    first : StageOne
+    second : StageTwo
+    looks : Looks
+    """
     looked = load_looked(context, _ROLE, looks)
     network = load_trunk_and_mask(context, TABLE, f"{_ROLE} trunk 0", first, len(looked.classes))
     salient = compute_salient(network, looked, first).reshape(len(looked), -1)
@@ -125,7 +134,15 @@ def measure_input(context: RunContext, row: str, first: StageOne, second: StageT
 
 
 def measure_representation(context: RunContext, row: str, looks: Looks) -> list[Score]:
-    """Ask the representation of Table 4's autoencoder."""
+    """Ask the representation of Table 4's autoencoder.
+
+    Parameters
+    ----------
+    context : RunContext
+    row : str
+        Of Table 4.
+    looks : Looks
+    """
     arrays = context.load_arrays(TABLE, f"{_ROLE} {row}", ("representation",))
     return [ask_probes(row, load_looked(context, _ROLE, looks), arrays["representation"].astype(np.float32) / 255)]
 
@@ -196,6 +213,15 @@ def plan_decoders(setup: Setup) -> list[Run]:
 def measure_decoders(context: RunContext, row: str, id: str, name: str, first: StageOne, looks: Looks) -> list[Score]:
     """Score what decoders draw of one person's face: which training face is nearest, how far they are apart.
 
+    Parameters
+    ----------
+    context : RunContext
+    row : str
+    id, name : str
+        The experiment that left what the decoders draw, and under which name.
+    first : StageOne
+    looks : Looks
+
     Returns
     -------
     list of Score
@@ -236,6 +262,16 @@ def measure_ceiling(
     context: RunContext, row: str, scaled: bool, first: StageOne, second: StageTwo, looks: Looks
 ) -> list[Score]:
     """Measure what is left unreconstructed, and how well the classes are told apart.
+
+    Parameters
+    ----------
+    context : RunContext
+    row : str
+    scaled : bool
+        Whether features are divided by the ceiling, as in Table 4, whose run is read then.
+    first : StageOne
+    second : StageTwo
+    looks : Looks
 
     Returns
     -------

@@ -128,6 +128,12 @@ def split_set(faces: FaceDataset, protocol: Protocol, folds: int | None = None) 
 def split_faces(faces: FaceDataset, dataset: str) -> list[Split]:
     """Split faces as the paper does, see :func:`split_set`.
 
+    Parameters
+    ----------
+    faces : FaceDataset
+    dataset : str
+        A key of :data:`PROTOCOLS`.
+
     Raises
     ------
     ValueError
@@ -143,6 +149,11 @@ def augment_faces(train: FaceDataset, seed: int = 0) -> FaceDataset:
 
     It does so before it splits them; here only training faces are given, so that no version of a test face is trained
     on. Neutral faces, which 1,065 = 5 x 213 counts although the table has six classes, take no part.
+
+    Parameters
+    ----------
+    train : FaceDataset
+    seed : int
 
     Returns
     -------

@@ -25,26 +25,26 @@ class StageOne(Recipe):
     0.01, to 1.35 with Adam at 0.0003, and not at all with Adam at 0.001, of which the mask nearly closed.
     """
 
-    gamma_1: float = 0.001  # of the mask's size, 4.1.2
-    gamma_2: float = 0.0001  # of its emptiness, 4.1.2
-    averaged: bool = True  # whether the regulariser takes means over places; eq. 3 has sums, which close the mask: see ``objective``
-    dropout: float = 0.5  # 4.1.2
-    trunk: str = scale("vgg_face")  # 3.1
-    frozen: str | None = scale(None)  # the last stage of the face network that stays as it is; none, 3.1
-    width: float = scale(1.0)  # of VGG-Face, Table 1
-    input_size: int = scale(224)  # pixels, 4.1.1
-    mirrored: bool = scale(False)  # whether mirror images are trained on too; the paper mirrors JAFFE's alone, 4.1.1
-    learning_rate: float = scale(1e-5)  # alpha_a, 4.1.2; alpha_S in Algorithm 1
-    milestones: tuple[float, ...] = scale(())  # as shares of the steps; not said
-    batch_size: int = 32  # not said
-    balanced: bool = scale(False)  # whether batches hold all classes evenly; not said
-    momentum: float = 0.9  # Adam's first beta; the optimiser is not said
-    gamma: float = 0.1  # of the rate at each milestone; not said
-    precision: str = scale("float32")  # of the activations; not said
-    steps: int = scale(10_000)  # not said
-    images: int | None = scale(None)  # of a class, in each part; None for all
-    folds: int | None = scale(None)  # at most so many; None for the paper's
-    validation: float = 0.2  # of the training people, on whom the number of paths is chosen; the paper chooses it on test faces
+    gamma_1: float = 0.001  #: of the mask's size, 4.1.2
+    gamma_2: float = 0.0001  #: of its emptiness, 4.1.2
+    averaged: bool = True  #: whether the regulariser takes means over places; eq. 3 has sums, which close the mask: see ``objective``
+    dropout: float = 0.5  #: 4.1.2
+    trunk: str = scale("vgg_face")  #: 3.1
+    frozen: str | None = scale(None)  #: the last stage of the face network that stays as it is; none, 3.1
+    width: float = scale(1.0)  #: of VGG-Face, Table 1
+    input_size: int = scale(224)  #: pixels, 4.1.1
+    mirrored: bool = scale(False)  #: whether mirror images are trained on too; the paper mirrors JAFFE's alone, 4.1.1
+    learning_rate: float = scale(1e-5)  #: alpha_a, 4.1.2; alpha_S in Algorithm 1
+    milestones: tuple[float, ...] = scale(())  #: as shares of the steps; not said
+    batch_size: int = 32  #: not said
+    balanced: bool = scale(False)  #: whether batches hold all classes evenly; not said
+    momentum: float = 0.9  #: Adam's first beta; the optimiser is not said
+    gamma: float = 0.1  #: of the rate at each milestone; not said
+    precision: str = scale("float32")  #: of the activations; not said
+    steps: int = scale(10_000)  #: not said
+    images: int | None = scale(None)  #: of a class, in each part; None for all
+    folds: int | None = scale(None)  #: at most so many; None for the paper's
+    validation: float = 0.2  #: of the training people, on whom the number of paths is chosen; the paper chooses it on test faces
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
         Profile.SMOKE: {
@@ -61,16 +61,16 @@ class StageOne(Recipe):
 class StageTwo(Recipe):
     """MPVS-Net on the salient features of stage one, whose trunk and SERD stay as they are (sections 3.3 and 4.1.2)."""
 
-    weight: float = 20.0  # lambda, 4.1.2
-    dropout: float = 0.5  # 4.1.2
-    decoder: str = "dense"  # Table 1
-    momentum: float = 0.9  # Adam's first beta; the optimiser is not said, and has to be Adam: see ``objective``
-    hidden: int = scale(4096)  # Table 1
-    learning_rate: float = scale(1e-4)  # alpha_M and alpha_fc, 4.1.2
-    batch_size: int = 32  # not said
-    balanced: bool = scale(False)  # not said
-    precision: str = scale("float32")  # not said
-    steps: int = scale(10_000)  # not said
+    weight: float = 20.0  #: lambda, 4.1.2
+    dropout: float = 0.5  #: 4.1.2
+    decoder: str = "dense"  #: Table 1
+    momentum: float = 0.9  #: Adam's first beta; the optimiser is not said, and has to be Adam: see ``objective``
+    hidden: int = scale(4096)  #: Table 1
+    learning_rate: float = scale(1e-4)  #: alpha_M and alpha_fc, 4.1.2
+    batch_size: int = 32  #: not said
+    balanced: bool = scale(False)  #: not said
+    precision: str = scale("float32")  #: not said
+    steps: int = scale(10_000)  #: not said
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
         Profile.SMOKE: {"hidden": 32, "steps": 3},
@@ -96,12 +96,12 @@ class StageTwoLab(StageTwo):
 class Looks(Recipe):
     """At how many test faces a trained network is looked at more closely; the paper shows six faces of each set."""
 
-    maps: int = scale(3_068)  # faces of which maps and silhouettes are kept; as many as RAF-DB's test part
-    curves: int = scale(300)  # of these, faces that lose places and get them back
-    points: int = scale(8)  # in how many steps
-    people: int = scale(200)  # who are asked for in the probes
-    faces_each: int = scale(6)  # of each of them, at least
-    spread: float = 0.25  # of the centred Gaussian, as a share of the image
+    maps: int = scale(3_068)  #: faces of which maps and silhouettes are kept; as many as RAF-DB's test part
+    curves: int = scale(300)  #: of these, faces that lose places and get them back
+    points: int = scale(8)  #: in how many steps
+    people: int = scale(200)  #: who are asked for in the probes
+    faces_each: int = scale(6)  #: of each of them, at least
+    spread: float = 0.25  #: of the centred Gaussian, as a share of the image
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
         Profile.SMOKE: {"maps": 40, "curves": 4, "points": 2, "people": 24, "faces_each": 2}, Profile.BOOK: {},
@@ -109,7 +109,14 @@ class Looks(Recipe):
 
 
 def choose_recipes(profile: str, role: str, *names: str) -> dict[str, Recipe]:
-    """The recipes of the stages, ``first`` and ``second``, and ``looks``, as named, for a role's faces."""
+    """The recipes for a role's faces.
+
+    Parameters
+    ----------
+    profile, role : str
+    *names : str
+        Which: ``first`` and ``second``, of the stages, and ``looks``.
+    """
     posed = role in POSED
     recipes = {
         "first": StageOneLab() if posed else StageOne(), "second": StageTwoLab() if posed else StageTwo(), "looks": Looks(),

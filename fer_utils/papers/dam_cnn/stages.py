@@ -51,6 +51,14 @@ def find_vgg_face() -> tuple[Path, str] | None:
 def build_serd_network(recipe: StageOne, num_classes: int, seed: int, *, attention: bool = True) -> SerdNetwork:
     """Build the network of stage one with a trunk that knows faces; SERD and the last layer are drawn from the seed.
 
+    Parameters
+    ----------
+    recipe : StageOne
+    num_classes : int
+    seed : int
+    attention : bool
+        Without it there is no SERD: the rows of the trunk alone.
+
     Raises
     ------
     ValueError
@@ -72,7 +80,19 @@ def build_serd_network(recipe: StageOne, num_classes: int, seed: int, *, attenti
 
 
 def build_dam_cnn(network: SerdNetwork, recipe: StageTwo, paths: int, seed: int, ceiling: torch.Tensor) -> DAMCNN:
-    """Build the network of stage two around the trunk and SERD of stage one; MPVS-Net is drawn from the seed."""
+    """Build the network of stage two around the trunk and SERD of stage one; MPVS-Net is drawn from the seed.
+
+    Parameters
+    ----------
+    network : SerdNetwork
+        Trained.
+    recipe : StageTwo
+    paths : int
+        Decoders.
+    seed : int
+    ceiling : float32 ``[C, 1, 1]``
+        Of :func:`~fer_utils.papers.dam_cnn.objective.find_ceiling`.
+    """
     shared = {name: network.settings[name] for name in ("num_classes", "trunk", "width", "input_size", "image_size")}
     model = build_model(
         DAMCNN.name, seed=seed, **shared, hidden=recipe.hidden, paths=paths, decoder=recipe.decoder, dropout=recipe.dropout
@@ -105,7 +125,14 @@ def prepare_faces(faces: FaceDataset, recipe: StageOne, *, mirrored: bool = Fals
 
 
 def part_for(network: SerdNetwork, recipe: StageOne) -> Any:
-    """The part of the network that takes what :func:`prepare_faces` gives."""
+    """The part of the network that takes what :func:`prepare_faces` gives.
+
+    Parameters
+    ----------
+    network : SerdNetwork
+    recipe : StageOne
+        The one that the network was built by.
+    """
     return network if recipe.frozen is None else UpperPart(network, recipe.frozen)
 
 
@@ -125,12 +152,35 @@ def compute_seen(part: Any, seen: FaceDataset | Samples, name: str) -> np.ndarra
 
 
 def compute_salient(network: SerdNetwork, faces: FaceDataset, recipe: StageOne, *, mirrored: bool = False) -> np.ndarray:
-    """Compute salient features, float32 ``[N, C, S, S]``, of faces, and with ``mirrored`` of their mirror images after them."""
+    """Compute salient features of faces.
+
+    Parameters
+    ----------
+    network : SerdNetwork
+    faces : FaceDataset
+    recipe : StageOne
+        The one that the network was built by.
+    mirrored : bool
+        Whether to append those of the mirror images.
+
+    Returns
+    -------
+    float32 ``[N, C, S, S]``
+        Or ``[2 * N, C, S, S]``.
+    """
     return compute_seen(part_for(network, recipe), prepare_faces(faces, recipe, mirrored=mirrored), "salient")
 
 
 def predict_faces(network: SerdNetwork | DAMCNN, faces: FaceDataset, recipe: StageOne) -> np.ndarray:
-    """Find the class with the highest score, int64 ``[N]``, of faces such as the test faces."""
+    """Find the class with the highest score, int64 ``[N]``, of faces such as the test faces.
+
+    Parameters
+    ----------
+    network : SerdNetwork or DAMCNN
+    faces : FaceDataset
+    recipe : StageOne
+        The one that stage one was built by.
+    """
     seen = prepare_faces(faces, recipe)
     if isinstance(network, SerdNetwork):
         return compute_seen(part_for(network, recipe), seen, "scores").argmax(1)

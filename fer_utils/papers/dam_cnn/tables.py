@@ -256,7 +256,14 @@ def measure_trained(context: RunContext, row: str, role: str, first: StageOne, l
 
 
 def measure_kept(context: RunContext, role: str, recipe: StageOne) -> list[Score]:
-    """Score VGG-SERD of Table 4; ``accuracy spread`` is the deviation of the accuracy over folds."""
+    """Score VGG-SERD of Table 4; ``accuracy spread`` is the deviation of the accuracy over folds.
+
+    Parameters
+    ----------
+    context : RunContext
+    role : str
+    recipe : StageOne
+    """
     faces = load_set(context, role, recipe.images)
     return _score_folds(context, SERD, role, faces, _load_trace(context, role, f"guess {SERD}", "fold"))
 
@@ -299,7 +306,14 @@ def plan_table_7(setup: Setup) -> list[Run]:
 
 
 def measure_confusion(context: RunContext, role: str, recipe: StageOne) -> list[Score]:
-    """Take the predictions of DAM-CNN with five paths; the ledger keeps them as a confusion matrix."""
+    """Take the predictions of DAM-CNN with five paths; the ledger keeps them as a confusion matrix.
+
+    Parameters
+    ----------
+    context : RunContext
+    role : str
+    recipe : StageOne
+    """
     faces, row = load_set(context, role, recipe.images), name_paths(MOST)
     guess = _load_trace(context, role, f"guess {row}")[f"guess {row}"].astype(int)
     return score_set(context.dataset, row, role, faces, guess)
@@ -321,6 +335,13 @@ def measure_choice(context: RunContext, role: str, first: StageOne, second: Stag
     """Choose the number of paths on training people who were held back, and score Table 4's network of that number.
 
     The paper names the best of its paths on the very faces that it is scored on.
+
+    Parameters
+    ----------
+    context : RunContext
+    role : str
+    first : StageOne
+    second : StageTwo
 
     Returns
     -------

@@ -93,6 +93,11 @@ def measure_genders(
     -------
     list of Score
         The row. Where there is one training part, the run leaves what the decoders draw; decoder 0 is to draw women.
+
+    Raises
+    ------
+    ValueError
+        If the faces do not say who is a woman or a man.
     """
     faces, seed = load_set(context, role, first.images), context.seed or 0
     tested, splits = find_tested(context.dataset, faces, role), list_folds(context.dataset, faces, role, first)

@@ -158,7 +158,17 @@ def measure_descriptor(context: RunContext, role: str, descriptor: str, recipe: 
 def measure_naive(context: RunContext, role: str, recipe: Baselines) -> list[Score]:
     """Measure the naive emotion detector: the SVM on Gabor features, trained, and its C chosen, on evenly drawn random labels.
 
-    Parameters as in :func:`measure_descriptor`, without the descriptor; the row is ``naive Gabor``.
+    Parameters
+    ----------
+    context : RunContext
+    role : str
+        Column of Table V.
+    recipe : Baselines
+
+    Returns
+    -------
+    list of Score
+        Row ``naive Gabor``, whose series ``C`` has the chosen one.
     """
     faces = load_column(context, role, recipe)
     ((split, validation),) = split_role(faces, role, recipe)

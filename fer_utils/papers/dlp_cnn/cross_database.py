@@ -146,7 +146,10 @@ def measure_lab(context: RunContext, recipe: CrossDatabase) -> list[Score]:
 def measure_wild(context: RunContext, recipe: CrossDatabase) -> list[Score]:
     """Train on as many wild faces as the lab has, drawn from the training part; test on all lab faces, and on the wild test part.
 
-    Parameters as in :func:`measure_lab`.
+    Parameters
+    ----------
+    context : RunContext
+    recipe : CrossDatabase
 
     Returns
     -------

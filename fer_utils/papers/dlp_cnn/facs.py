@@ -62,7 +62,13 @@ def load_coded(context: RunContext, role: str) -> FaceDataset:
 
 
 def true_units(faces: FaceDataset) -> np.ndarray:
-    """The intensities that were rendered, float64 ``[N, 15]`` in ``[0, 1]``, in the order of ``UNITS``."""
+    """The intensities that were rendered, float64 ``[N, 15]`` in ``[0, 1]``, in the order of ``UNITS``.
+
+    Raises
+    ------
+    ValueError
+        If the faces do not know them.
+    """
     if faces.truth is None:
         raise ValueError(f"{faces.name} does not know its action units; expected FACSynth's faces")
     return faces.truth[[f"au_{unit}" for unit in UNITS]].to_numpy(dtype=float)
@@ -80,6 +86,11 @@ def find_openness(faces: FaceDataset) -> np.ndarray:
     -------
     float64 ``[N, 15]``
         1 minus the share of the part that glasses, hair, a hand or another thing covers.
+
+    Raises
+    ------
+    ValueError
+        If the faces were loaded without masks.
     """
     if faces.masks is None:
         raise ValueError(f"{faces.name} has no region masks; load it with masks=True")
@@ -93,6 +104,14 @@ def read_units(faces: FaceDataset, recipe: Coding, rng: np.random.Generator) -> 
 
     A reading is intensity times openness plus a normal error; its standard deviation is ``error``, and more with the picture's coarseness
     and with the angle between face and camera.
+
+    Parameters
+    ----------
+    faces : FaceDataset
+        With masks and truth.
+    recipe : Coding
+    rng : numpy.random.Generator
+        The coder's.
 
     Returns
     -------
@@ -109,7 +128,22 @@ def read_units(faces: FaceDataset, recipe: Coding, rng: np.random.Generator) -> 
 
 
 def code_units(readings: np.ndarray, threshold: float, slip: float, rng: np.random.Generator) -> np.ndarray:
-    """Code units present, bool of the shape of ``readings``: what reads above ``threshold``, but for a share ``slip`` of wrong codes."""
+    """Code which units are present: those that read above a threshold, but for some wrong codes.
+
+    Parameters
+    ----------
+    readings : float64 ``[N, 15]``
+        Of :func:`read_units`.
+    threshold : float
+        In units of intensity.
+    slip : float
+        Share of wrong codes.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    bool ``[N, 15]``
+    """
     return (readings > threshold) ^ (rng.random(readings.shape) < slip)
 
 
@@ -191,6 +225,11 @@ def measure_coding(context: RunContext, recipe: Coding) -> list[Score]:
         For ``basic`` and ``lab``: row ``two coders`` with ``kappa`` and ``images``; a row an emotion with the share of faces that show
         each unit, ``AU1`` to ``AU27``, after arbitration; row ``all emotions`` with ``action unit entropy``. Row ``all emotions, rendered``
         is the same of the units that were rendered at the coders' mean threshold or above.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many wild faces as the recipe wants.
     """
     seed = context.seed or 0
     scores = []

@@ -62,7 +62,15 @@ def plan_figure_8(setup: Setup) -> list[Run]:
 
 
 def measure_kept(context: RunContext, method: str, rows: list[str], recipe: DLPCNN) -> list[Score]:
-    """Score what a network of Table VI itself said of the test faces, as the rows of a sweep."""
+    """Score what a network of Table VI itself said of the test faces, as the rows of a sweep.
+
+    Parameters
+    ----------
+    context : RunContext
+    method : str
+    rows : list of str
+    recipe : DLPCNN
+    """
     test = load_faces(context, "basic", recipe).test
     trace = load_trace(context, TABLE, method)
     return [_score(row, test, trace) for row in rows]
@@ -130,6 +138,12 @@ def measure_swept(context: RunContext, row: str, swept: str, recipe: DLPCNN) -> 
 
 def measure_convergence(context: RunContext, method: str, recipe: DLPCNN) -> list[Score]:
     """Measure how wrong a network of Table VI was on the way.
+
+    Parameters
+    ----------
+    context : RunContext
+    method : str
+    recipe : DLPCNN
 
     Returns
     -------

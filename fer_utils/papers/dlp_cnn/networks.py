@@ -61,12 +61,29 @@ def limit_seeds(setup: Setup, elsewhere: int, here: int | None = None) -> tuple[
 
 
 def load_faces(context: RunContext, role: str, recipe: DLPCNN, **options: Any) -> FaceDataset:
-    """Load the faces of a role; of a smoke test only the first ``recipe.images`` of each class and part."""
+    """Load the faces of a role; of a smoke test only the first ``recipe.images`` of each class and part.
+
+    Parameters
+    ----------
+    context : RunContext
+    role : str
+    recipe : DLPCNN
+    **options
+        For the loader.
+    """
     return limit_per_class(context.load_faces(role, **options), recipe.images)
 
 
 def build_network(method: str, recipe: DLPCNN, seed: int, num_classes: int = 7) -> FaceModel:
     """Build the network of a method; those of one architecture and seed start alike.
+
+    Parameters
+    ----------
+    method : str
+        A key of ``METHODS``.
+    recipe : DLPCNN
+    seed : int
+    num_classes : int
 
     Raises
     ------
@@ -105,14 +122,35 @@ class Trace:
 
 
 def save_trace(context: RunContext, name: str, trace: Trace) -> None:
-    """Leave a trace; see :func:`load_trace`."""
+    """Leave a trace; see :func:`load_trace`.
+
+    Parameters
+    ----------
+    context : RunContext
+    name : str
+    trace : Trace
+    """
     guesses = {f"guess {key}": guess for key, guess in trace.guesses.items()}
     packed = {"guess": trace.guess, "losses": trace.losses.astype(np.float16), "wrong": np.packbits(trace.wrong, axis=1)}
     context.save_arrays(name, packed | guesses)
 
 
 def load_trace(context: RunContext, id: str, name: str) -> Trace:
-    """Load the trace that a run of another experiment left, for this run's seed. Raises ``DataError`` if it is missing or damaged."""
+    """Load the trace that a run of another experiment left, for this run's seed.
+
+    Parameters
+    ----------
+    context : RunContext
+    id : str
+        The other experiment.
+    name : str
+        As it was saved.
+
+    Raises
+    ------
+    DataError
+        If it is missing or damaged.
+    """
     arrays = context.load_arrays(id, name, ("guess", "losses", "wrong"))
     guess = arrays["guess"]
     wrong = np.unpackbits(arrays["wrong"], axis=1, count=len(guess)).astype(bool)

@@ -35,7 +35,14 @@ _BOOK_STEPS = (8_000, 16_000)
 
 
 def name_point(width: float, steps: int, method: str = "baseDCNN") -> str:
-    """The row of a point, such as ``"width 0.25, 2000 steps"``; of another method than softmax its name comes first."""
+    """The row of a point, such as ``"width 0.25, 2000 steps"``; of another method than softmax its name comes first.
+
+    Parameters
+    ----------
+    width : float
+    steps : int
+    method : str
+    """
     return f"{'' if method == 'baseDCNN' else f'{method}, '}width {width:g}, {steps} steps"
 
 

@@ -124,7 +124,14 @@ def plan_table_8(setup: Setup) -> list[Run]:
 
 
 def measure_confusion(context: RunContext, role: str, recipe: DLPCNN) -> list[Score]:
-    """Take the predictions of DLP-CNN's features and the SVM; the ledger keeps them as a confusion matrix."""
+    """Take the predictions of DLP-CNN's features and the SVM; the ledger keeps them as a confusion matrix.
+
+    Parameters
+    ----------
+    context : RunContext
+    role : str
+    recipe : DLPCNN
+    """
     test = load_faces(context, role, recipe).test
     guess = load_trace(context, TABLE, "DLP-CNN").guesses[f"mSVM {role}"]
     return [score_faces("mSVM DLP-CNN", role, test, guess)]
@@ -185,6 +192,11 @@ def plan_section_5_c(setup: Setup) -> list[Run]:
 
 def measure_time(context: RunContext, recipe: DLPCNN) -> list[Score]:
     """Time whole training steps with each loss, in turns, so that both meet the same machine. Only a machine at rest says something.
+
+    Parameters
+    ----------
+    context : RunContext
+    recipe : DLPCNN
 
     Returns
     -------

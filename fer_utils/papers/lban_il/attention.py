@@ -55,12 +55,37 @@ def plan_figure_6(setup: Setup) -> list[Run]:
 
 
 def compute_attention(model: LBAN, images: np.ndarray) -> list[np.ndarray]:
-    """Compute the attention of each block, a mean over channels: three arrays float32 ``[N, S, S]``, from 0 to 1."""
+    """Compute the attention of each block, a mean over channels.
+
+    Parameters
+    ----------
+    model : LBAN
+    images : uint8 ``[N, H, W]`` or ``[N, H, W, 3]``
+        Whole faces.
+
+    Returns
+    -------
+    list of float32 ``[N, S, S]``
+        From 0 to 1, one per block.
+    """
     return [_compute_maps(lambda batch, i=i: model.attend(batch)[i].mean(1), model, images) for i in range(_BLOCKS)]
 
 
 def compute_cam(model: FaceModel, images: np.ndarray) -> np.ndarray:
-    """Compute Grad-CAM of the last block for the class that the network says, float32 ``[N, S, S]``, 0 or more."""
+    """Compute Grad-CAM of the last block for the class that the network says.
+
+    Parameters
+    ----------
+    model : FaceModel
+        An LBAN or a network built like one.
+    images : uint8 ``[N, H, W]`` or ``[N, H, W, 3]``
+        Whole faces.
+
+    Returns
+    -------
+    float32 ``[N, S, S]``
+        0 or more.
+    """
     names = [name for name, _ in model.body.named_children()]
     place = names.index("pool")
     lower, upper = model.body[:place], nn.Sequential(model.body[place:], model.dropout, model.classifier)
@@ -86,7 +111,14 @@ def load_masked(context: RunContext, recipe: LBANIL) -> FaceDataset:
 
 
 def crop_regions(regions: np.ndarray, recipe: LBANIL) -> np.ndarray:
-    """Cut out of regions ``[N, H, H]`` of whole faces the middle, which is what the network sees of these."""
+    """Cut out of the regions of whole faces the middle, which is what the network sees of these.
+
+    Parameters
+    ----------
+    regions : array ``[N, H, H]``
+    recipe : LBANIL
+        For the sides of window and image.
+    """
     side = regions.shape[1]
     seen = round(side * recipe.input_size / (recipe.image_size or side))
     start = (side - seen) // 2
@@ -114,6 +146,15 @@ def measure_lift(maps: np.ndarray, regions: np.ndarray) -> np.ndarray:
 def score_maps(row: str, maps: np.ndarray, faces: FaceDataset, recipe: LBANIL) -> Score:
     """Score maps against the regions of faces.
 
+    Parameters
+    ----------
+    row : str
+    maps : float ``[N, h, w]`` or ``[1, h, w]``
+        Of what the network sees.
+    faces : FaceDataset
+        With masks.
+    recipe : LBANIL
+
     Returns
     -------
     Score
@@ -131,21 +172,39 @@ def score_maps(row: str, maps: np.ndarray, faces: FaceDataset, recipe: LBANIL) -
 
 
 def measure_attention(context: RunContext, recipe: LBANIL) -> list[Score]:
-    """Score the attention of each block of Table 4's LBAN under the islets loss: rows ``LBAB-1`` to ``LBAB-3``."""
+    """Score the attention of each block of Table 4's LBAN under the islets loss: rows ``LBAB-1`` to ``LBAB-3``.
+
+    Parameters
+    ----------
+    context : RunContext
+    recipe : LBANIL
+    """
     faces = load_masked(context, recipe)
     maps = compute_attention(context.load_network(LOSS_TABLE, _ISLETS), faces.images)
     return [score_maps(f"LBAB-{i}", each, faces, recipe) for i, each in enumerate(maps, 1)]
 
 
 def measure_cam(context: RunContext, recipe: LBANIL) -> list[Score]:
-    """Score Grad-CAM of the same network: the row ``CAM``."""
+    """Score Grad-CAM of the same network: the row ``CAM``.
+
+    Parameters
+    ----------
+    context : RunContext
+    recipe : LBANIL
+    """
     faces = load_masked(context, recipe)
     maps = compute_cam(context.load_network(LOSS_TABLE, _ISLETS), faces.images)
     return [score_maps("CAM", maps, faces, recipe)]
 
 
 def measure_prior(context: RunContext, recipe: LBANIL) -> list[Score]:
-    """Score a Gaussian in the middle of every face, which knows none: the row ``centred prior``."""
+    """Score a Gaussian in the middle of every face, which knows none: the row ``centred prior``.
+
+    Parameters
+    ----------
+    context : RunContext
+    recipe : LBANIL
+    """
     faces = load_masked(context, recipe)
     maps = make_centred_gaussian(recipe.input_size, recipe.input_size)[None]
     return [score_maps("centred prior", maps, faces, recipe)]

@@ -81,6 +81,12 @@ def plan_figure_5(setup: Setup) -> list[Run]:
 def measure_features(context: RunContext, loss: str, recipe: LBANIL) -> list[Score]:
     """Measure the features that a network of Table 4 computes of the test faces.
 
+    Parameters
+    ----------
+    context : RunContext
+    loss : str
+    recipe : LBANIL
+
     Returns
     -------
     list of Score
@@ -94,7 +100,14 @@ def measure_features(context: RunContext, loss: str, recipe: LBANIL) -> list[Sco
 
 
 def measure_network_geometry(model: FaceModel, faces: FaceDataset) -> dict[str, np.ndarray]:
-    """:func:`measure_geometry` of the test faces' features, about the class means of the training faces'."""
+    """:func:`measure_geometry` of the test faces' features, about the class means of the training faces'.
+
+    Parameters
+    ----------
+    model : FaceModel
+    faces : FaceDataset
+        With train and test part.
+    """
     train, test = faces.train, faces.test
     centres = find_means(extract_features(model, train.images), train.labels, len(faces.classes))
     return measure_geometry(extract_features(model, test.images), test.labels, centres)
@@ -179,6 +192,14 @@ def plan_figure_1(setup: Setup) -> list[Run]:
 
 def measure_toy(context: RunContext, loss: str, recipe: Toy, losses: LBANIL) -> list[Score]:
     """Train the toy under a loss, and measure features of test points about the means of the training points'.
+
+    Parameters
+    ----------
+    context : RunContext
+    loss : str
+    recipe : Toy
+    losses : LBANIL
+        As :func:`train_toy`.
 
     Returns
     -------

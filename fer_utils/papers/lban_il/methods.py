@@ -162,7 +162,14 @@ def plan_crops(setup: Setup) -> list[Run]:
 
 
 def measure_crops(context: RunContext, loss: str, recipe: LBANIL) -> list[Score]:
-    """Score what a network of Table 4 said: rows ``<loss>, 10 crops`` and ``<loss>, 1 crop``."""
+    """Score what a network of Table 4 said: rows ``<loss>, 10 crops`` and ``<loss>, 1 crop``.
+
+    Parameters
+    ----------
+    context : RunContext
+    loss : str
+    recipe : LBANIL
+    """
     test, trace = load_faces(context, "basic", recipe).test, load_trace(context, LOSS_TABLE, loss)
     guesses = {f"{loss}, {recipe.crops} crops": trace.guess, f"{loss}, 1 crop": trace.one_crop}
     return [score_faces(row, "basic", test, guess) for row, guess in guesses.items()]

@@ -183,7 +183,15 @@ class LocalBinaryConv2d(nn.Module):
 
 
 def draw_filters(shape: tuple[int, ...], sparsity: float, *, with_replacement: bool = False) -> torch.Tensor:
-    """Draw int8 filters of 0, 1 and -1, the signs evenly; arguments as for :class:`LocalBinaryConv2d`."""
+    """Draw int8 filters of 0, 1 and -1, the signs evenly.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        ``[hidden_channels, in_channels, 3, 3]``
+    sparsity, with_replacement
+        See :class:`LocalBinaryConv2d`.
+    """
     filters = torch.zeros(shape, dtype=torch.int8)
     count = filters.numel()
     kept = round((1 - sparsity) * count)
@@ -249,7 +257,15 @@ class LBSL(nn.Module):
 
 
 class PlainUnit(nn.Sequential):
-    """What stands in the place of an LBSL in the rows of Table 1 without them: a standard 3x3 convolution and a rectifier; not said."""
+    """What stands in the place of an LBSL in the rows of Table 1 without them: a standard 3x3 convolution and a rectifier; not said.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    stride : int
+    normalise : bool
+        Batch normalisation behind the convolution.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, normalise: bool = True) -> None:
         super().__init__(

@@ -116,5 +116,16 @@ def score_ten_crops(model: FaceModel, data: Any, *, batch_size: int = 64, worker
 
 
 def predict_ten_crops(model: FaceModel, data: Any, *, batch_size: int = 64, workers: int | None = None) -> np.ndarray:
-    """Find the class with the highest mean score over ten crops, int64 ``[N]``; arguments and errors as :func:`score_ten_crops`."""
+    """Find the class with the highest mean score over ten crops, int64 ``[N]``.
+
+    Parameters
+    ----------
+    model, data, batch_size, workers
+        As :func:`score_ten_crops`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`score_ten_crops`.
+    """
     return score_ten_crops(model, data, batch_size=batch_size, workers=workers).argmax(axis=1)

@@ -24,6 +24,13 @@ class CrossEntropyWithCentres(CrossEntropyWithMetric):
 
     Besides the parts of its base: ``centre distance``, the mean over pairs of centres before the step; ``centre length``, the mean distance
     from the origin; and ``log penalty``, the logarithm of eq. 1, minus the sum of the distances.
+
+    Parameters
+    ----------
+    metric_loss : nn.Module
+        With ``centres``, such as those of :mod:`fer_utils.losses`.
+    weight : float
+        Lambda; where it is 0 the loss is not called.
     """
 
     def forward(self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

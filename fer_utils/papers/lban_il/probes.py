@@ -84,7 +84,15 @@ def plan_islets(setup: Setup) -> list[Run]:
 
 
 def measure_kept_penalty(context: RunContext, row: str, loss: str, recipe: LBANIL) -> list[Score]:
-    """What :func:`measure_penalty` measures, of a network of Table 4."""
+    """What :func:`measure_penalty` measures, of a network of Table 4.
+
+    Parameters
+    ----------
+    context : RunContext
+    row : str
+    loss : {"Island loss", "Islets loss"}
+    recipe : LBANIL
+    """
     faces = load_faces(context, "basic", recipe)
     model, trace = context.load_network(LOSS_TABLE, loss), load_trace(context, LOSS_TABLE, loss)
     return _score_penalty(row, model, trace, faces)
@@ -124,7 +132,15 @@ def measure_penalty(
 
 
 def list_points(steps: int, count: int = 60) -> np.ndarray:
-    """About ``count`` of the steps, from 0 to the last, the denser the earlier."""
+    """Some of the steps, from 0 to the last, the denser the earlier.
+
+    Parameters
+    ----------
+    steps : int
+        Of the training.
+    count : int
+        How many, about.
+    """
     return np.unique(np.geomspace(1, steps, count).round().astype(int)) - 1
 
 
@@ -177,19 +193,46 @@ def plan_sparsity(setup: Setup) -> list[Run]:
 
 
 def measure_fixed(context: RunContext, row: str, sparsity: float, recipe: LBANIL) -> list[Score]:
-    """Train LBAN with fixed filters of another sparsity under the islets loss."""
+    """Train LBAN with fixed filters of another sparsity under the islets loss.
+
+    Parameters
+    ----------
+    context : RunContext
+    row : str
+    sparsity : float
+        Share of weights that are 0.
+    recipe : LBANIL
+    """
     return _score_training(context, row, "LBAN", recipe, sparsity=sparsity)
 
 
 def measure_learned(context: RunContext, row: str, recipe: LBANIL) -> list[Score]:
-    """Train the network of learned filters at the width at which it has as many learned weights as LBAN."""
+    """Train the network of learned filters at the width at which it has as many learned weights as LBAN.
+
+    Parameters
+    ----------
+    context : RunContext
+    row : str
+    recipe : LBANIL
+    """
     return _score_training(context, row, _LEARNED, recipe, width=find_width(_LEARNED, recipe))
 
 
 def measure_kept_filters(
     context: RunContext, row: str, network: str, id: str, name: str, recipe: LBANIL
 ) -> list[Score]:
-    """Score a network of Table 2 or 4 once more, and say how large it is."""
+    """Score a network of Table 2 or 4 once more, and say how large it is.
+
+    Parameters
+    ----------
+    context : RunContext
+    row : str
+    network : str
+        Of Tables 1 and 2.
+    id, name : str
+        The experiment that left its trace, and under which name.
+    recipe : LBANIL
+    """
     return [*measure_kept(context, row, id, name, recipe), _score_size(row, build_network(network, recipe, 0))]
 
 

@@ -27,31 +27,31 @@ class LBANIL(Recipe):
     weight with the highest mean was taken for all. ``lban-il/islets`` trains with the paper's, too.
     """
 
-    weight: float = scale(0.6)  # lambda, 4.2; of center and island loss not said, the same here
-    lambda1: float = 0.2  # of the island's part, 4.2
-    lambda2: float = 0.9  # of the penalty, 4.2
-    centre_rate: float = 0.5  # alpha, Algorithm 1; its value is not said, that of Wen et al. 2016
-    centre_std: float = 0.01  # of the first centres' coordinates; not said
-    centre_rule: str = "corrected"  # how the terms between centres move them: their derivative; "printed" is eq. 4
-    reduction: str = "mean"  # of center loss over the batch; eq. 3 is a "sum"'s gradient, while eq. 6 is a mean
-    sparsity: float = 0.5  # share of the fixed weights that are 0, 2.1
-    dropout: float = 0.5  # before each of the two last layers, 4.2
-    features: int = 128  # section 2
-    batch_size: int = 64  # 4.2
-    momentum: float = 0.9  # 4.2
-    weight_decay: float = scale(0.05)  # of all layers, 4.2
-    gamma: float = 0.9  # 4.2
-    crops: int = 10  # of a test image, 4.1
-    learning_rate: float = scale(0.001)  # 4.2
-    epochs: int = scale(100)  # not said
-    first_drop: int = scale(20)  # epoch after which the learning rate first falls, 4.2
-    drop_every: int = scale(5)  # epochs, 4.2
-    input_size: int = scale(80)  # pixels, cut out of the faces, 4.1; 40 on FER-2013
-    image_size: int | None = scale(None)  # pixels of the whole faces; None: the 100 that they come with, 4.1; 48 on FER-2013
-    width: float = scale(1.0)  # channels of 128, 256 and 512, 2.2
-    precision: str = scale("float32")  # of the activations; not said
-    folds: int = scale(10)  # groups of faces on ExpW, 4.1
-    images: int | None = scale(None)  # of a class, in each part; None for all
+    weight: float = scale(0.6)  #: lambda, 4.2; of center and island loss not said, the same here
+    lambda1: float = 0.2  #: of the island's part, 4.2
+    lambda2: float = 0.9  #: of the penalty, 4.2
+    centre_rate: float = 0.5  #: alpha, Algorithm 1; its value is not said, that of Wen et al. 2016
+    centre_std: float = 0.01  #: of the first centres' coordinates; not said
+    centre_rule: str = "corrected"  #: how the terms between centres move them: their derivative; "printed" is eq. 4
+    reduction: str = "mean"  #: of center loss over the batch; eq. 3 is a "sum"'s gradient, while eq. 6 is a mean
+    sparsity: float = 0.5  #: share of the fixed weights that are 0, 2.1
+    dropout: float = 0.5  #: before each of the two last layers, 4.2
+    features: int = 128  #: section 2
+    batch_size: int = 64  #: 4.2
+    momentum: float = 0.9  #: 4.2
+    weight_decay: float = scale(0.05)  #: of all layers, 4.2
+    gamma: float = 0.9  #: 4.2
+    crops: int = 10  #: of a test image, 4.1
+    learning_rate: float = scale(0.001)  #: 4.2
+    epochs: int = scale(100)  #: not said
+    first_drop: int = scale(20)  #: epoch after which the learning rate first falls, 4.2
+    drop_every: int = scale(5)  #: epochs, 4.2
+    input_size: int = scale(80)  #: pixels, cut out of the faces, 4.1; 40 on FER-2013
+    image_size: int | None = scale(None)  #: pixels of the whole faces; None: the 100 that they come with, 4.1; 48 on FER-2013
+    width: float = scale(1.0)  #: channels of 128, 256 and 512, 2.2
+    precision: str = scale("float32")  #: of the activations; not said
+    folds: int = scale(10)  #: groups of faces on ExpW, 4.1
+    images: int | None = scale(None)  #: of a class, in each part; None for all
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
         Profile.SMOKE: {
@@ -73,16 +73,16 @@ class FaceNetworkLosses(Recipe):
     training faces; lambda and the centres are the paper's, see :class:`LBANIL`.
     """
 
-    stage: str = "stage_128"  # the last that stays as it is
-    batch_size: int = 32
-    learning_rate: float = 0.03
-    momentum: float = 0.9
-    milestones: tuple[float, ...] = (2 / 3, 0.87)  # as shares of the steps
-    gamma: float = 0.1
-    weight_decay: float = 0.0005  # of all layers
-    precision: str = "bfloat16"  # of activations
-    steps: int = scale(1200)
-    images: int | None = scale(None)  # of a class, in each part; None for all
+    stage: str = "stage_128"  #: the last that stays as it is
+    batch_size: int = 32  #: faces
+    learning_rate: float = 0.03  #: of SGD
+    momentum: float = 0.9  #: of SGD
+    milestones: tuple[float, ...] = (2 / 3, 0.87)  #: as shares of the steps
+    gamma: float = 0.1  #: factor of the learning rate at a milestone
+    weight_decay: float = 0.0005  #: of all layers
+    precision: str = "bfloat16"  #: of activations
+    steps: int = scale(1200)  #: of training
+    images: int | None = scale(None)  #: of a class, in each part; None for all
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {Profile.SMOKE: {"images": 4, "steps": 3}, Profile.BOOK: {}}
 
@@ -95,20 +95,20 @@ class Toy(Recipe):
     first centre is drawn wider than in the networks: two coordinates then make a centre as long as 128 do there.
     """
 
-    classes: int = 3
-    clouds: int = 2  # of each class
-    dimensions: int = 8  # of a point
-    reach: float = 1.5  # standard deviation of a coordinate of a cloud's middle; that of a point around it is 1
-    train: int = 600  # points, the same for every loss and seed
-    test: int = 600
-    hidden: int = 32  # rectified units before the two features
-    weight: float = 0.6  # lambda, 4.2
-    centre_std: float = 0.08
-    batch_size: int = 64
-    learning_rate: float = 0.05
-    momentum: float = 0.9
-    weight_decay: float = 0.0005
-    steps: int = scale(1500)
+    classes: int = 3  #: as in Fig. 1
+    clouds: int = 2  #: of each class
+    dimensions: int = 8  #: of a point
+    reach: float = 1.5  #: standard deviation of a coordinate of a cloud's middle; that of a point around it is 1
+    train: int = 600  #: points, the same for every loss and seed
+    test: int = 600  #: points, likewise
+    hidden: int = 32  #: rectified units before the two features
+    weight: float = 0.6  #: lambda, 4.2
+    centre_std: float = 0.08  #: standard deviation of a coordinate of a first centre
+    batch_size: int = 64  #: points
+    learning_rate: float = 0.05  #: of SGD
+    momentum: float = 0.9  #: of SGD
+    weight_decay: float = 0.0005  #: of all layers
+    steps: int = scale(1500)  #: of training
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {Profile.SMOKE: {"steps": 40}, Profile.BOOK: {}}
 
@@ -117,11 +117,11 @@ class Toy(Recipe):
 class Timing(Recipe):
     """How time and memory are measured: at the paper's width and resolution also for the book."""
 
-    batch_size: int = scale(64)  # 4.2
-    steps: int = 2  # of a trial
-    trials: int = scale(6)  # after one to warm up
-    width: float = scale(1.0)  # 2.2
-    input_size: int = scale(80)  # pixels, 4.1
+    batch_size: int = scale(64)  #: 4.2
+    steps: int = 2  #: of a trial
+    trials: int = scale(6)  #: after one to warm up
+    width: float = scale(1.0)  #: 2.2
+    input_size: int = scale(80)  #: pixels, 4.1
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {
         Profile.SMOKE: {"batch_size": 4, "width": 0.05, "input_size": 24, "trials": 2}, Profile.BOOK: {"batch_size": 16}

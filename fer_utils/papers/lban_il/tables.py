@@ -157,7 +157,15 @@ def plan_parameters(setup: Setup) -> list[Run]:
 
 
 def measure_parameters(context: RunContext, row: str, network: str) -> list[Score]:
-    """Count the learned weights, in millions, of two networks of different seeds: ``parameters``."""
+    """Count the learned weights, in millions, of two networks of different seeds: ``parameters``.
+
+    Parameters
+    ----------
+    context : RunContext
+    row : str
+    network : str
+        Of Tables 1 and 2.
+    """
     counts = []
     for seed in range(2):
         with torch.device("meta"):  # counted, not drawn

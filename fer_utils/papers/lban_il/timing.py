@@ -82,6 +82,12 @@ def plan_section_4_5(setup: Setup) -> list[Run]:
 def measure_training_time(context: RunContext, recipe: LBANIL, timing: Timing) -> list[Score]:
     """Time training steps of LBAN with fixed filters and with learned ones in their place, under the islets loss.
 
+    Parameters
+    ----------
+    context : RunContext
+    recipe : LBANIL
+    timing : Timing
+
     Returns
     -------
     list of Score
@@ -114,6 +120,12 @@ def plan_cost(setup: Setup) -> list[Run]:
 
 def measure_cost(context: RunContext, recipe: LBANIL, timing: Timing) -> list[Score]:
     """Measure what one face and one training step cost.
+
+    Parameters
+    ----------
+    context : RunContext
+    recipe : LBANIL
+    timing : Timing
 
     Returns
     -------

@@ -64,7 +64,17 @@ def plan_recipe(setup: Setup) -> LBANIL:
 
 
 def load_faces(context: RunContext, role: str, recipe: Any, **options: Any) -> FaceDataset:
-    """Load the faces of a role; of a smoke test only the first ``recipe.images`` of each class and part."""
+    """Load the faces of a role; of a smoke test only the first ``recipe.images`` of each class and part.
+
+    Parameters
+    ----------
+    context : RunContext
+    role : str
+    recipe : Recipe
+        With ``images``.
+    **options
+        For the loader.
+    """
     return limit_per_class(context.load_faces(role, **options), recipe.images)
 
 
@@ -92,13 +102,34 @@ class Trace:
 
 
 def save_trace(context: RunContext, name: str, trace: Trace) -> None:
-    """Leave a trace; see :func:`load_trace`."""
+    """Leave a trace; see :func:`load_trace`.
+
+    Parameters
+    ----------
+    context : RunContext
+    name : str
+    trace : Trace
+    """
     curves = {key: np.clip(values, -6e4, 6e4).astype(np.float16) for key, values in trace.centres.items()}
     context.save_arrays(name, {"guess": trace.guess, "one crop": trace.one_crop, **curves})
 
 
 def load_trace(context: RunContext, id: str, name: str) -> Trace:
-    """Load the trace that another experiment left for this seed. Raises ``DataError`` if it is missing or damaged."""
+    """Load the trace that another experiment left for this seed.
+
+    Parameters
+    ----------
+    context : RunContext
+    id : str
+        The other experiment.
+    name : str
+        As it was saved.
+
+    Raises
+    ------
+    DataError
+        If it is missing or damaged.
+    """
     arrays = context.load_arrays(id, name, ("guess", "one crop"))
     curves = {key: arrays[key].astype(np.float32) for key in CENTRES if key in arrays}
     return Trace(arrays["guess"], arrays["one crop"], curves)
@@ -159,7 +190,14 @@ def plan_kept(setup: Setup, rows: Mapping[str, tuple[str, str]], recipe: LBANIL)
 
 
 def plan_losses(setup: Setup, function: Callable[..., list[Score]]) -> list[Run]:
-    """One run of ``function`` a loss and seed, named as the loss."""
+    """One run per loss and seed, named as the loss.
+
+    Parameters
+    ----------
+    setup : Setup
+    function : callable
+        ``function(context, loss, recipe)``
+    """
     recipe = plan_recipe(setup)
     return [
         Run(loss, function, {"loss": loss, "recipe": recipe}, seed) for seed in limit_seeds(setup) for loss in LOSSES
@@ -167,6 +205,15 @@ def plan_losses(setup: Setup, function: Callable[..., list[Score]]) -> list[Run]
 
 
 def measure_kept(context: RunContext, row: str, id: str, name: str, recipe: LBANIL) -> list[Score]:
-    """Score what a trained network said of the test faces, by ten crops, as a row of another table."""
+    """Score what a trained network said of the test faces, by ten crops, as a row of another table.
+
+    Parameters
+    ----------
+    context : RunContext
+    row : str
+    id, name : str
+        The experiment that left the trace, and under which name.
+    recipe : LBANIL
+    """
     test = load_faces(context, "basic", recipe).test
     return [score_faces(row, "basic", test, load_trace(context, id, name).guess)]

@@ -99,7 +99,19 @@ def measure_frozen(context: RunContext, role: str, recipe: Frozen) -> list[Score
 
 
 def measure_random(context: RunContext, role: str, recipe: Frozen) -> list[Score]:
-    """Measure the same on maps of the same network with weights drawn from the seed; rows end in ``random 8x8x128``."""
+    """Measure what :func:`measure_frozen` measures, on maps of the same network with weights drawn from the seed.
+
+    Parameters
+    ----------
+    context : RunContext
+    role : {"basic", "compound", "lab"}
+    recipe : Frozen
+
+    Returns
+    -------
+    list of Score
+        Rows ``SVM on random 8x8x128`` and ``LDA on random 8x8x128``.
+    """
     faces = _load_faces(context, role, recipe)
     network = build_model(FaceNetwork.name, seed=context.seed)
     features = extract_features(cut_after(network, recipe.stage), faces.images)

@@ -14,7 +14,17 @@ __all__ = ["build_upper_stages", "cut_after", "predict_maps"]
 
 
 def build_upper_stages(stage: str, num_classes: int, seed: int, *, pretrained: bool) -> UpperStages:
-    """Build the stages above ``stage`` with the weights that ship, or all drawn from the seed; the last layer is drawn in both cases."""
+    """Build the stages above one; the last layer is drawn from the seed.
+
+    Parameters
+    ----------
+    stage : str
+        The last that is left out, such as ``"stage_128"``.
+    num_classes : int
+    seed : int
+    pretrained : bool
+        With the weights that ship; otherwise all are drawn.
+    """
     if pretrained:
         return UpperStages(load_face_network(num_classes, seed=seed), stage)
     network = build_model(FaceNetwork.name, seed=seed, num_classes=num_classes)
@@ -23,11 +33,26 @@ def build_upper_stages(stage: str, num_classes: int, seed: int, *, pretrained: b
 
 
 def cut_after(network: FaceNetwork, stage: str) -> FaceNetwork:
-    """End a network after a stage, in place: its features are then that stage's maps as one row, ``[B, C * S * S]``."""
+    """End a network after a stage, in place: its features are then that stage's maps as one row, ``[B, C * S * S]``.
+
+    Parameters
+    ----------
+    network : FaceNetwork
+    stage : str
+        One of ``STAGES``.
+    """
     network.body = nn.Sequential(network.body[: STAGES.index(stage) + 1], nn.Flatten())
     return network
 
 
 def predict_maps(model: UpperStages, maps: np.ndarray, batch_size: int = 256) -> np.ndarray:
-    """Find the class with the highest score, int64 ``[N]``, from maps float32 ``[N, C, S, S]``, on the CPU or where the model is."""
+    """Find the class with the highest score, int64 ``[N]``.
+
+    Parameters
+    ----------
+    model : UpperStages
+    maps : float32 ``[N, C, S, S]``
+        Of the last stage that the model leaves out.
+    batch_size : int
+    """
     return compute_named(model, maps, "scores", batch_size=batch_size).argmax(axis=1)

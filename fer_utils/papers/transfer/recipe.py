@@ -15,10 +15,10 @@ __all__ = ["FineTuned", "FineTunedLab", "Frozen", "Transfer"]
 class Transfer(Recipe):
     """What all rows share. No paper stands behind the numbers: here and below, all are the book's."""
 
-    stage: str = "stage_128"  # the last that stays as it is
-    folds: int = 5  # of people, in the lab; as Li & Deng 2019, V-A
-    validation: float = 0.2  # share of the training faces on which C is chosen
-    images: int | None = scale(None)  # of a class, in each part, and then one fold only; None for all
+    stage: str = "stage_128"  #: the last that stays as it is
+    folds: int = 5  #: of people, in the lab; as Li & Deng 2019, V-A
+    validation: float = 0.2  #: share of the training faces on which C is chosen
+    images: int | None = scale(None)  #: of a class, in each part, and then one fold only; None for all
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {Profile.SMOKE: {"images": 8}, Profile.BOOK: {}}
 
@@ -31,7 +31,7 @@ class Frozen(Transfer):
     one; beyond 1,000 next to nothing changes.
     """
 
-    C: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # maps have a mean square length of 1
+    C: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  #: maps have a mean square length of 1
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class FineTuned(Transfer):
     gave 80.3 and 79.2 after 1,200 steps on 32 faces, and 80.8 and 79.6 after 2,400.
     """
 
-    batch_size: int = 32
-    learning_rate: float = 0.03
-    momentum: float = 0.9
-    milestones: tuple[float, ...] = (2 / 3, 0.87)  # as shares of the steps
-    gamma: float = 0.1
-    weight_decay: float = 0.0005  # of all layers
-    precision: str = "bfloat16"  # of activations
-    steps: int = scale(1200)
+    batch_size: int = 32  #: faces
+    learning_rate: float = 0.03  #: of SGD
+    momentum: float = 0.9  #: of SGD
+    milestones: tuple[float, ...] = (2 / 3, 0.87)  #: as shares of the steps
+    gamma: float = 0.1  #: factor of the learning rate at a milestone
+    weight_decay: float = 0.0005  #: of all layers
+    precision: str = "bfloat16"  #: of activations
+    steps: int = scale(1200)  #: of training
 
     SIZES: ClassVar[Mapping[Profile, Mapping[str, Any]]] = {Profile.SMOKE: {"images": 8, "steps": 3}, Profile.BOOK: {}}
 
@@ -64,4 +64,4 @@ class FineTunedLab(FineTuned):
     the first 97.6 after 1,200.
     """
 
-    steps: int = scale(600)
+    steps: int = scale(600)  #: of training

@@ -89,7 +89,15 @@ def draw_task(
 
 
 def score_attributes(part: str, role: str, model: AttributeNetwork, faces: FaceDataset) -> Score:
-    """Score whether a branch knows on which of FACSynth's faces its part shows an attribute."""
+    """Score whether a branch knows on which of FACSynth's faces its part shows an attribute.
+
+    Parameters
+    ----------
+    part : {"eyes", "mouth"}
+    role : str
+    model : AttributeNetwork
+    faces : FaceDataset
+    """
     pool = pool_faces(faces)
     assert pool.attributes is not None
     labels = pool.attributes[list(celeba.PARTS[part])].any(axis=1).to_numpy()

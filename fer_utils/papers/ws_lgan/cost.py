@@ -175,6 +175,13 @@ def measure_peak(work: Callable[[], object], folder: Path) -> float:
     """The most memory that the tensors made by a piece of work hold at once, in MB of a million bytes.
 
     What was there before is not counted, nor what a library takes for itself while it computes.
+
+    Parameters
+    ----------
+    work : callable
+        ``work()``
+    folder : Path
+        For a file that is removed again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "trace.json"

@@ -109,6 +109,11 @@ def measure_maps(context: RunContext, looking: Looking, generator: Generator) ->
 def measure_places(context: RunContext, looking: Looking) -> list[Score]:
     """Measure places that are the same for all faces: where training faces have the part, and anywhere.
 
+    Parameters
+    ----------
+    context : RunContext
+    looking : Looking
+
     Returns
     -------
     list of Score
@@ -177,7 +182,15 @@ def move_faces(faces: FaceDataset, reach: int, seed: int = 0) -> FaceDataset:
 
 
 def choose_threshold(maps: np.ndarray, regions: np.ndarray, grid: tuple[float, ...]) -> float:
-    """Choose the threshold at which maps, or one map, overlap most with regions, averaged over faces that show any."""
+    """Choose the threshold at which maps, or one map, overlap most with regions, averaged over faces that show any.
+
+    Parameters
+    ----------
+    maps : float ``[N, h, w]`` or ``[1, h, w]``
+    regions : bool ``[N, H, W]``
+    grid : tuple of float
+        Thresholds, from 0 to 1.
+    """
     return grid[int(np.nanmean(compute_overlap(maps, regions, grid), axis=0).argmax())]
 
 
@@ -226,7 +239,22 @@ def score_places(
 
 
 def list_conditions(faces: FaceDataset, looking: Looking) -> Iterator[tuple[str, np.ndarray]]:
-    """What makes FACSynth's faces hard, and on which it does, bool ``[N]``: turned heads, occlusion, kinds of light."""
+    """What makes FACSynth's faces hard: turned heads, occlusion, kinds of light.
+
+    Parameters
+    ----------
+    faces : FaceDataset
+        With truth.
+    looking : Looking
+        For ``turns``.
+
+    Yields
+    ------
+    str
+        The condition.
+    bool ``[N]``
+        The faces under it.
+    """
     assert faces.truth is not None
     yaw = np.abs(faces.truth["yaw"].to_numpy())
     borders = (0.0, *looking.turns, np.inf)
@@ -262,10 +290,20 @@ def _name_dropped(part: str, attribute: str | None) -> str:
 def measure_dropped(
     context: RunContext, part: str, dropped: str | None, row: str, looking: Looking, generator: Generator
 ) -> list[Score]:
-    """Train a branch on one attribute fewer, and measure its maps; without ``dropped`` the branch that tables use.
+    """Train a branch on one attribute fewer, and measure its maps.
 
     A face that shows the attribute and no other of the part is neither positive nor negative. So the branch has as many
     faces as before, and of each attribute that is left more.
+
+    Parameters
+    ----------
+    context : RunContext
+    part : {"eyes", "mouth"}
+    dropped : str or None
+        The attribute; None for the branch that the tables use.
+    row : str
+    looking : Looking
+    generator : Generator
 
     Returns
     -------
@@ -344,7 +382,14 @@ def measure_unit(context: RunContext, looking: Looking) -> list[Score]:
 
 
 def compute_unit(model: WSLGAN, faces: FaceDataset) -> tuple[np.ndarray, np.ndarray]:
-    """The branches' features and the unit's weights, float32 ``[N, P, C]`` each."""
+    """The branches' features and the unit's weights, float32 ``[N, P, C]`` each.
+
+    Parameters
+    ----------
+    model : WSLGAN
+        With a Selective Feature Unit.
+    faces : FaceDataset
+    """
 
     def compute(images: torch.Tensor) -> torch.Tensor:
         pooled, _ = model.compute_branches(images)

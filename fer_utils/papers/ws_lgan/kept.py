@@ -95,7 +95,15 @@ def load_branches(context: RunContext) -> tuple[AttributeNetwork, AttributeNetwo
 
 
 def load_faces(context: RunContext, role: str, images: int | None) -> FaceDataset:
-    """Load a role's faces as the paper takes them; only the first ``images`` of each class and part, if given."""
+    """Load a role's faces as the paper takes them.
+
+    Parameters
+    ----------
+    context : RunContext
+    role : str
+    images : int or None
+        At most so many of each class and part.
+    """
     options = _APEX if find_roles(context.dataset).get(role) in _SEQUENCES else {}
     return limit_per_class(context.load_faces(role, **options), images)
 
@@ -128,7 +136,16 @@ def load_rendered(context: RunContext, role: str, images: int | None) -> tuple[s
 
 
 def compute_maps(branches: tuple[AttributeNetwork, AttributeNetwork], evidence: str, faces: FaceDataset) -> np.ndarray:
-    """Attention maps of eyes and mouth, float32 ``[N, 2, H, W]``, of whole faces."""
+    """Attention maps of eyes and mouth, float32 ``[N, 2, H, W]``, of whole faces.
+
+    Parameters
+    ----------
+    branches : (AttributeNetwork, AttributeNetwork)
+        Of eyes and mouth.
+    evidence : {"predicted", "positive"}
+        See :meth:`~fer_utils.papers.ws_lgan.model.AttributeNetwork.compute_evidence`.
+    faces : FaceDataset
+    """
     generator = AttentionMapGenerator(*branches, evidence)
     # one of them may come from a training on a GPU, the other from a file
     generator.to(next(branches[0].parameters()).device)
@@ -156,14 +173,28 @@ class Kept:
 
 
 def save_kept(context: RunContext, method: str, kept: Kept) -> None:
-    """Leave what is kept; see :func:`load_kept`."""
+    """Leave what is kept; see :func:`load_kept`.
+
+    Parameters
+    ----------
+    context : RunContext
+    method : str
+    kept : Kept
+    """
     arrays = {f"guess {role}": values for role, values in kept.guesses.items()}
     arrays |= {f"separation {role}": values for role, values in kept.separations.items()}
     context.save_arrays(method, arrays)
 
 
 def load_kept(context: RunContext, method: str, id: str | None = None) -> Kept:
-    """Load what a method's run of this seed left, by default in the experiment of :data:`TRAINED`.
+    """Load what a method's run of this seed left.
+
+    Parameters
+    ----------
+    context : RunContext
+    method : str
+    id : str, optional
+        The experiment; that of :data:`TRAINED` by default.
 
     Raises
     ------

@@ -241,12 +241,11 @@ class SelectiveFeatureUnit(nn.Module):
 
     Parameters
     ----------
-    channels : int
-        ``C``.
-    branches : int
-        ``P``; 3 in the paper.
+    channels, branches : int
+        ``C`` and ``P``; the paper has 3 branches.
     reduction : int
         Channels for each number of the squeezed vector, at least 1 of which is left: ``d = C / 16`` in the paper.
+        ``ValueError`` if this or another argument is below 1.
     """
 
     def __init__(self, channels: int, branches: int = 3, reduction: int = 16) -> None:
@@ -358,6 +357,10 @@ class WSLGAN(FaceModel):
     def set_branches(self, eyes: AttributeNetwork, mouth: AttributeNetwork) -> None:
         """Take over the weights of two trained branches; GFNet needs none and takes none.
 
+        Parameters
+        ----------
+        eyes, mouth : AttributeNetwork
+
         Raises
         ------
         ValueError
@@ -415,7 +418,12 @@ class WSLGAN(FaceModel):
         return self.fuse(self.compute_branches(images)[0])[0]
 
     def compute_outputs(self, images: torch.Tensor, maps: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-        """Compute all that an objective or a picture may ask for; arguments as :meth:`compute_branches`.
+        """Compute all that an objective or a picture may ask for.
+
+        Parameters
+        ----------
+        images, maps
+            As :meth:`compute_branches`.
 
         Returns
         -------

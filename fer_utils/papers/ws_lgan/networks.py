@@ -43,7 +43,15 @@ _FACES = 32
 
 
 def rotate_flip_and_crop(images: torch.Tensor, generator: torch.Generator, size: int) -> torch.Tensor:
-    """Take one of the paper's fourteen images of each (IV-B): the augmentation of both stages."""
+    """Take one of the paper's fourteen images of each (IV-B): the augmentation of both stages.
+
+    Parameters
+    ----------
+    images : uint8 or float ``[B, C, H, W]``
+    generator : torch.Generator
+    size : int
+        Side of the middle that is cut out, in pixels.
+    """
     return center_crop(random_rotate_and_flip(images, generator), size)
 
 
@@ -51,7 +59,13 @@ def rotate_flip_and_crop(images: torch.Tensor, generator: torch.Generator, size:
 
 
 def build_attribute_network(recipe: Generator, seed: int) -> AttributeNetwork:
-    """Build a branch of the generator; grey images of the recipe's side."""
+    """Build a branch of the generator; grey images of the recipe's side.
+
+    Parameters
+    ----------
+    recipe : Generator
+    seed : int
+    """
     model = build_model(
         AttributeNetwork.name, seed=seed, input_size=recipe.input_size, image_size=recipe.input_size, layers=recipe.layers,
         growth=recipe.growth, compression=recipe.compression,

@@ -46,7 +46,7 @@ class PairObjective(Objective):
         self.losses = nn.ModuleDict({name: ContrastiveLoss(margin=margin, pairs="halves") for name in self.contrastive})
 
     def forward(self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Parts ``loss``, ``first stream``, ``second stream`` and the branches, all but the first before they are weighted.
+        """Parts ``loss``, ``first stream``, ``second stream`` and the branches; all but the first before they are weighted.
 
         Raises
         ------

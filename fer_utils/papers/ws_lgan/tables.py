@@ -222,7 +222,15 @@ def _plan_kept(setup: Setup, role: str) -> list[Run]:
 
 
 def measure_kept(context: RunContext, row: str, roles: list[str], recipe: Recognition) -> list[Score]:
-    """Score what a method's networks said of the test faces when they were trained."""
+    """Score what a method's networks said of the test faces when they were trained.
+
+    Parameters
+    ----------
+    context : RunContext
+    row : str
+    roles : list of str
+    recipe : Recognition
+    """
     kept, scores = load_kept(context, row), []
     for role in roles:
         faces = load_faces(context, role, recipe.images)
@@ -274,7 +282,14 @@ def plan_table_6(setup: Setup) -> list[Run]:
 
 
 def measure_rival(context: RunContext, row: str, recipe: Recognition) -> list[Score]:
-    """Score what the SVM on features of a network of Li & Deng 2019, their Table VI, said of the same test faces."""
+    """Score what the SVM on features of a network of Li & Deng 2019, their Table VI, said of the same test faces.
+
+    Parameters
+    ----------
+    context : RunContext
+    row : {"DLP-CNN", "Center Loss", "baseDCNN"}
+    recipe : Recognition
+    """
     guess = context.load_arrays(_RIVALS_TABLE, _RIVALS[row], ("guess mSVM basic",))["guess mSVM basic"]
     return [score_faces(row, "basic", load_faces(context, "basic", recipe.images).test, guess)]
 
@@ -296,7 +311,15 @@ def plan_contrastive_features(setup: Setup) -> list[Run]:
 
 
 def measure_separations(context: RunContext, row: str, roles: list[str], recipe: Recognition) -> list[Score]:
-    """Score how far classes lie apart, from what the trainings left: ``eyes``, ``mouth`` and ``global separation``."""
+    """Score how far classes lie apart, from what the trainings left: ``eyes``, ``mouth`` and ``global separation``.
+
+    Parameters
+    ----------
+    context : RunContext
+    row : str
+    roles : list of str
+    recipe : Recognition
+    """
     kept, scores = load_kept(context, row), []
     for role in roles:
         faces = load_faces(context, role, recipe.images)
