@@ -5,7 +5,7 @@
    a time, channels first; in float32 (without TF32 in both) and in bfloat16.
 3. ``dlp-cnn/table-6`` at the profile ``paper``, run by run, until the next run would not end in time.
 
-A part that fails is reported, the others go on, and the exit status is 1. With ``--device cpu`` all is a miniature, of about a minute.
+A part that fails is reported, the others go on, and the exit status is 1. With ``--device cpu`` all is a miniature, of half a minute.
 Needs torch, numpy, scikit-learn, pandas, Pillow, safetensors, accelerate and pyarrow, with what those bring; AlexNet, VGG and ResNet need
 torchvision, and are left out where it is missing. The repository need not be installed. Faces are looked for below ``$FER_DATA``.
 Usage: python benchmarks/gpu.py [--device cuda|cpu] [--minutes 10] [--out gpu_results]
@@ -39,7 +39,6 @@ from fer_utils.training import FitSettings, Hook, crop_and_flip, fit, prepare_im
 from fer_utils.training.features import exact_cudnn
 
 TABLE = "dlp-cnn/table-6"
-WARM, STEPS = 5, 20
 #: Share of the time that measuring speed may take.
 SPEED_SHARE = 0.3
 #: Networks that torchvision builds, or their trunk.
@@ -67,6 +66,8 @@ class Report:
     def __init__(self, device: torch.device, seconds: float, out: Path) -> None:
         self.device, self.seconds, self.out = device, seconds, out
         self.small = device.type == "cpu"
+        # steps before a network's speed is measured, and while it is; of the miniature it says nothing
+        self.warm, self.steps = (1, 2) if self.small else (5, 20)
         self.begun = time.monotonic()
         self.failed: list[str] = []
         self.left: list[str] = []
@@ -106,16 +107,16 @@ def wait_for(device: torch.device) -> float:
 class Timer(Hook):
     """Notes when the steps to be timed began and ended."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device, self._marks = device, {}
+    def __init__(self, device: torch.device, first: int, last: int) -> None:
+        self._device, self._first, self._last, self._marks = device, first, last, {}
 
     def after_step(self, step: int, model: torch.nn.Module, parts: object) -> None:
-        if step in (WARM, WARM + STEPS):
+        if step in (self._first, self._last):
             self._marks[step] = wait_for(self._device)
 
     @property
     def seconds(self) -> float:
-        return self._marks[WARM + STEPS] - self._marks[WARM]
+        return self._marks[self._last] - self._marks[self._first]
 
 
 def make_model(name: str, small: bool) -> FaceModel:
@@ -154,23 +155,23 @@ def train_plainly(model: FaceModel, faces: FaceDataset, batch: int, device: torc
 
 def measure_speed(report: Report, name: str, precision: str) -> str:
     """Images a second of our loop and of the plain one."""
-    device, batch = report.device, 4 if report.small else 64
-    model, timer = make_model(name, report.small), Timer(device)
+    device, batch, last = report.device, 4 if report.small else 64, report.warm + report.steps
+    model, timer = make_model(name, report.small), Timer(device, report.warm, last)
     faces = make_faces(model, 4 * batch)
-    settings = FitSettings(steps=WARM + STEPS, batch_size=batch, learning_rate=0.001, precision=precision, milestones=())
+    settings = FitSettings(steps=last, batch_size=batch, learning_rate=0.001, precision=precision, milestones=())
     fit(model, faces, settings, hooks=[timer], progress=False)
     del model
     with exact_cudnn():
         steps = train_plainly(make_model(name, report.small), faces, batch, device, precision == "bfloat16")
-        for _ in range(WARM):
+        for _ in range(report.warm):
             next(steps)
         begun = wait_for(device)
-        for _ in range(STEPS):
+        for _ in range(report.steps):
             next(steps)
         plain = wait_for(device) - begun
         steps.close()
-    ours = report.rates[name, precision] = batch * STEPS / timer.seconds
-    return f"{ours:,.0f} images/s, a plain loop {batch * STEPS / plain:,.0f}, ratio {plain / timer.seconds:.2f}"
+    ours = report.rates[name, precision] = batch * report.steps / timer.seconds
+    return f"{ours:,.0f} images/s, a plain loop {batch * report.steps / plain:,.0f}, ratio {plain / timer.seconds:.2f}"
 
 
 def measure_speeds(report: Report) -> None:

@@ -25,6 +25,8 @@ from fer_utils.papers.dlp_cnn.recipe import DLPCNN
 from fer_utils.papers.dlp_cnn.tables import average_pieces
 from fer_utils.training import WatchErrors, fit, load_checkpoint, predict
 
+from ..shipped import load_few
+
 IDS = [f"dlp-cnn/{item}" for item in ("table-6", "table-7", "table-8", "table-9", "section-5-c", "figure-8", "figure-9", "figure-10")]
 CHECKPOINTS = package_data() / "checkpoints/book"
 TINY = DLPCNN(
@@ -214,8 +216,9 @@ def test_a_correlation_varies_as_its_pseudo_values_say():
 
 
 @pytest.mark.slow
-def test_the_smoke_profile(tmp_path):
+def test_the_smoke_profile(tmp_path, monkeypatch):
     """On the shipped faces, a few of each class: every experiment, each from the files of the one before."""
+    monkeypatch.setattr("fer_utils.experiments.context.load_role", load_few(12))  # experiments take no more of them
     run_experiments(IDS, "smoke", "facsynth", data=tmp_path, seeds=1)
     table = read_ledger("dlp-cnn/table-6", "smoke", "facsynth", data=tmp_path)
     rows = {f"{prefix}{method}" for prefix in ("", "mSVM ", "LDA ") for method in METHODS}
@@ -245,13 +248,13 @@ def test_the_smoke_profile(tmp_path):
 
 @pytest.mark.slow
 def test_a_dry_run_of_the_papers_profile(tmp_path, monkeypatch):
-    """DLP-CNN at full size on a miniature RAF-DB, through the command, but for 20 iterations; all else is the paper's."""
+    """DLP-CNN at full size on a miniature RAF-DB, through the command, but for four iterations; all else is the paper's."""
     for subset, classes in (("basic", 7), ("compound", 11)):
         images = [(part, label) for part, count in (("train", 5), ("test", 1)) for label in range(1, classes + 1) for _ in range(count)]
         monkeypatch.setitem(conftest.LISTED, subset, {f"{part}_{i:05d}.jpg": label for i, (part, label) in enumerate(images)})
         write_rafdb(tmp_path / "rafdb", subset, originals=0)
     at, full = DLPCNN.at, DLPCNN()
-    short = {"iterations": 20, "milestones": (5, 18), "watch_every": 10}
+    short = {"iterations": 4, "milestones": (1, 3), "watch_every": 2}
     monkeypatch.setattr(DLPCNN, "at", lambda recipe, profile: replace(at(recipe, profile), **short))
     monkeypatch.setattr(tables, "METHODS", {"DLP-CNN": "base_dcnn"})
     monkeypatch.setattr(tables, "_KEPT", ("DLP-CNN",))
@@ -263,7 +266,7 @@ def test_a_dry_run_of_the_papers_profile(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     ((model, train, settings),) = trained
     assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(74.94e6, rel=1e-4)
-    assert (model.input_size, model.embedding_size, len(train), settings.steps) == (90, 2000, 35, 20)
+    assert (model.input_size, model.embedding_size, len(train), settings.steps) == (90, 2000, 35, 4)
     (run,) = json.loads((tmp_path / "data/results/paper/rafdb/dlp-cnn/table-6.json").read_text())["runs"]
     assert run["arguments"]["recipe"] == json.loads(json.dumps({**full.as_arguments(), **short}))
     assert [(score["row"], len(score["guess"])) for score in run["outcomes"]] == [

@@ -10,6 +10,8 @@ from fer_utils.papers.dlp_cnn import scaling
 from fer_utils.papers.dlp_cnn.recipe import DLPCNN
 from fer_utils.papers.dlp_cnn.scaling import count_multiplications, name_point
 
+from ..shipped import load_few
+
 
 def test_points_are_planned_from_the_cheapest_on_and_no_dearer_than_said():
     runs = find_experiment("dlp-cnn/scaling").plan("book", "facsynth")
@@ -43,6 +45,7 @@ def test_multiplications_are_counted_layer_by_layer():
 def test_the_smoke_profile(tmp_path, monkeypatch):
     monkeypatch.setattr(scaling, "WIDTHS", (0.05, 0.1))
     monkeypatch.setattr(scaling, "STEPS", (500, 1000))
+    monkeypatch.setattr("fer_utils.experiments.context.load_role", load_few(12))  # experiments take no more of them
     assert run_experiment("dlp-cnn/scaling", "smoke", data=tmp_path) == 4 + 4
     reader = LedgerReader("smoke", "facsynth", tmp_path)
     compute = {}
