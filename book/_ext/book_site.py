@@ -23,6 +23,8 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 
 HEAVY = 40_000  # bytes: below it a chart is sharp and light enough as it is
 LOSSLESS_LIMIT = 150_000  # bytes: charts stay below it without a loss, photographs and contact sheets do not
+#: Pages that Sphinx makes and names in their templates alone.
+NAMES = {"genindex": "Index", "py-modindex": "List of modules", "search": "Search"}
 WIDE = 600  # pixels: a picture that a phone shows smaller than it is
 
 
@@ -112,7 +114,7 @@ def finish_page(app: Sphinx, pagename: str, templatename: str, context: dict[str
     if app.builder.format != "html":
         return
     if doctree is None:
-        title = BeautifulSoup(context.get("title") or pagename, "html.parser").get_text()
+        title = BeautifulSoup(context.get("title") or NAMES.get(pagename, pagename), "html.parser").get_text()
         text = html.escape(f"{title}, a page of {app.config.project}")
         context["metatags"] = context.get("metatags", "") + f'\n<meta name="description" content="{text}" />'
     if context.get("body"):

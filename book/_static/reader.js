@@ -19,3 +19,11 @@ document.addEventListener("DOMContentLoaded", () => {
     arrow.setAttribute("aria-label", `Pages below ${arrow.closest("li").querySelector("a").textContent.trim()}`);
   }
 });
+
+// Paper is white: a dark page is printed with the colours of a light one.
+window.addEventListener("beforeprint", () => {
+  const page = document.documentElement;
+  const theme = page.dataset.theme;
+  page.dataset.theme = "light";
+  window.addEventListener("afterprint", () => { page.dataset.theme = theme; }, { once: true });
+});

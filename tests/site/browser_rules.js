@@ -29,6 +29,8 @@ window.rules = (() => {
     if (!document.title.trim()) found.push("no title");
     if (!meta("description")) found.push("no description");
     if (!document.querySelector('link[rel~="icon"]')) found.push("no favicon");
+    const fields = all('input[type="search"], .search-button, .search-button-field').filter((e) => shown(e) && !e.closest(".bd-search-container"));
+    if (fields.length > 1) found.push(`${fields.length} places to search: ${fields.map(name).join(", ")}`);
     return found;
   }
 
@@ -148,6 +150,13 @@ window.rules = (() => {
     return [`${document.scrollingElement.scrollWidth} px wide at ${width}: ${least.slice(0, 3).map(name).join(", ")}`];
   }
 
+  // What is printed (the caller shows the page as on paper) and is no part of the article, or a box whose inside is folded.
+  function onPaper() {
+    const words = (e) => [...e.childNodes].some((part) => part.nodeType === Node.TEXT_NODE && part.data.trim());
+    const beside = all("body :not(script, style)").filter((e) => !e.closest("article") && words(e) && shown(e));
+    return [...beside, ...folds().filter((e) => folded(e) && shown(e))].map(name);
+  }
+
   // -- pictures on a dark page ---------------------------------------------------------------------------------------
 
   const channel = Array.from({ length: 256 }, (_, v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
@@ -196,7 +205,7 @@ window.rules = (() => {
   }
 
   return {
-    settle, head, formulas, pictures, solutions, thin, startWalk, walkEnded, endWalk, folds, focusHandle, stillFolded, unfold, sideways,
+    settle, head, formulas, pictures, solutions, thin, startWalk, walkEnded, endWalk, folds, focusHandle, stillFolded, unfold, sideways, onPaper,
     rememberPictures, darkPictures,
   };
 })();

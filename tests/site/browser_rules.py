@@ -181,3 +181,15 @@ def search(reader, base: str, start: str, words: str) -> list[str]:
         page.wait_for_function("/found|did not match/i.test(document.querySelector('#search-results')?.innerText)")
         links = page.locator("#search-results ul.search > li > a").all()
         return [urljoin(page.url, link.get_attribute("href")).removeprefix(base).split("?")[0].split("#")[0] for link in links]
+
+
+def print_dark(reader, base: str, name: str) -> tuple[str, list[str], str]:
+    """Print a page that is dark: the colours on paper, what is printed beside the article, and the colours afterwards."""
+    with reader[0].new_page() as page:
+        page.goto(base + name, wait_until="load")
+        page.evaluate(RULES)
+        page.evaluate("document.documentElement.dataset.theme = 'dark'")
+        page.evaluate("addEventListener('beforeprint', () => { window.paper = document.documentElement.dataset.theme })")
+        page.pdf()
+        page.emulate_media(media="print")
+        return page.evaluate("window.paper"), page.evaluate("rules.onPaper()"), page.evaluate("document.documentElement.dataset.theme")

@@ -1,6 +1,7 @@
 """Checks on the built HTML. Each rule takes the folder of the site and returns the complaints."""
 
 import re
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -21,16 +22,22 @@ class Page(HTMLParser):
         self.anchors: set[str] = set()
         self.pictures: list[tuple[str, str]] = []  # source, alt; those of the article only
         self.unsized: list[str] = []  # pictures without width and height
+        self.hasty: list[str] = []  # pictures of a file that are fetched before they come into sight
+        self.twice: set[str] = set()  # ids that stand more than once
+        self.heads: set[str] = set()  # what the head says of the page: names and properties with a content, kinds of links
         self.loaded: list[str] = []  # scripts, styles, fonts, pictures and frames that a browser fetches by itself
         self.script = False
-        self.described = False
         self.titles = 0
         self.text: list[str] = []
         self._article = 0
+        self._ids: set[str] = set()
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
         values = dict(attrs)
+        if values.get("id"):
+            self.twice |= {values["id"]} & self._ids
+            self._ids.add(values["id"])
         self.anchors |= {values[name] for name in ("id", "name") if values.get(name)}
         if tag == "article":
             self._article += 1
@@ -41,7 +48,12 @@ class Page(HTMLParser):
             self.pictures.append((values.get("src") or "", values.get("alt") or ""))
             if not (values.get("width") and values.get("height")):
                 self.unsized.append(values.get("src") or "")
-        self.described |= tag == "meta" and values.get("name") == "description" and bool(values.get("content"))
+            if values.get("loading") != "lazy" and not (values.get("src") or "").startswith("data:"):
+                self.hasty.append(values.get("src") or "")
+        if tag == "meta" and values.get("content"):
+            self.heads.add(values.get("name") or values.get("property") or "")
+        if tag == "link" and values.get("href"):
+            self.heads |= set((values.get("rel") or "").split())
         self.titles += tag == "h1"
         self.script = tag in ("script", "style")
         self.loaded += [values[name] for name in ("src", "srcset", "poster", "data") if values.get(name)]
@@ -80,9 +92,19 @@ def listed(contents: Path) -> list[str]:
     return found
 
 
+@cache
+def _read(path: Path, written: int) -> Page:
+    return Page(path)
+
+
+def read(path: Path) -> Page:
+    """The page, parsed once for all rules, and again if its file has changed."""
+    return _read(path, path.stat().st_mtime_ns)
+
+
 def pages(site: Path) -> dict[Path, Page]:
-    """Every page of the site, read once."""
-    return {path: Page(path) for path in sorted(site.rglob("*.html")) if "_static" not in path.relative_to(site).parts}
+    """Every page of the site."""
+    return {path: read(path) for path in sorted(site.rglob("*.html")) if "_static" not in path.relative_to(site).parts}
 
 
 def missing_pages(site: Path, contents: Path) -> list[str]:
@@ -121,7 +143,7 @@ def silent_pictures(site: Path, contents: Path) -> list[str]:
     for name in listed(contents):
         path = site / f"{name}.html"
         if path.is_file():
-            complaints += [f"{name}: {source} has no alt text" for source, alt in Page(path).pictures if not alt.strip()]
+            complaints += [f"{name}: {source} has no alt text" for source, alt in read(path).pictures if not alt.strip()]
     return complaints
 
 
@@ -141,14 +163,31 @@ def is_outside(target: str) -> bool:
     return parts.scheme in ("http", "https") or (not parts.scheme and bool(parts.netloc))
 
 
+#: What the head of a page tells search engines, and others who show a link to it.
+HEADS = ("description", "canonical", "og:title", "og:description", "og:image")
+
+
 def unfinished_pages(site: Path, contents: Path) -> list[str]:
-    """Pages of the contents without a description, with several titles, or with pictures that make them jump while they load."""
+    """Pages of the contents that say too little of themselves, have several titles, or jump or wait while their pictures load."""
     complaints = []
     for name in listed(contents):
         path = site / f"{name}.html"
         if path.is_file():
-            page = Page(path)
-            complaints += [] if page.described else [f"{name} has no description"]
+            page = read(path)
+            complaints += [f"{name} has no {part}" for part in HEADS if part not in page.heads]
             complaints += [] if page.titles == 1 else [f"{name} has {page.titles} h1, not one"]
             complaints += [f"{name}: {source} has no width and height" for source in page.unsized]
+            complaints += [f"{name}: {source} is fetched before it is seen" for source in page.hasty[1:]]  # the first may be in sight
     return complaints
+
+
+def repeated_ids(site: Path) -> list[str]:
+    """Ids that stand twice on a page: a link to one leads to the first of them."""
+    return [f"{path.relative_to(site)}: the id {name!r} stands twice" for path, page in pages(site).items() for name in sorted(page.twice)]
+
+
+def unlisted_pages(site: Path, contents: Path) -> list[str]:
+    """Pages of the contents that the sitemap lacks."""
+    listing = site / "sitemap.xml"
+    known = listing.read_text(encoding="utf-8") if listing.is_file() else ""
+    return [f"{name} is not in the sitemap" for name in listed(contents) if f"/{name}.html</loc>" not in known]

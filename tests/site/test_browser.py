@@ -70,6 +70,18 @@ def test_a_key_makes_the_page_dark(reader, base):
         assert grounds["light"] != grounds["dark"]
 
 
+def test_a_dark_page_is_printed_on_white_paper_and_alone(reader, base):
+    assert rules.print_dark(reader, base, "notebooks/05_from_softmax_to_locality.html") == ("light", [], "dark")
+
+
+def test_the_front_page_shows_the_book_within_one_screen(reader, base):
+    with reader[0].new_page() as page:
+        page.goto(base + "book/index.html")
+        parts = ("h1", "img.front-faces", "table.front-result", ".front-status", ".front-doors")
+        ends = {part: page.eval_on_selector(f"article {part}", "e => e.getBoundingClientRect().bottom") for part in parts}
+        assert {part: end for part, end in ends.items() if end > rules.WIDE["height"]} == {}
+
+
 # -- the rules must be able to fail ---------------------------------------------------------------------------------------
 
 
@@ -97,7 +109,7 @@ img {{ background: #fff }}
 .toggle-hidden > div {{ display: none }}
 :focus-visible {{ outline: 2px solid #888 }}
 </style></head>
-<body><main><article><h1>A page</h1>
+<body><input type="search" aria-label="Find"><main><article><h1>A page</h1>
 <p>Words, <button type="button">a button</button> and a formula
 <span class="math"><svg width="9" height="9" aria-hidden="true"></svg></span>.</p>
 <p><img src="{INK}" alt="lines" width="40" height="20"></p>
@@ -111,6 +123,7 @@ FAULTS = {
     "a script is missing": ("errors", "<main>", "<main><script src='gone.js'></script>"),
     "another host is asked": ("foreign", "<main>", "<main><link rel='stylesheet' href='https://example.org/a.css'>"),
     "no title": ("head", "<title>A page</title>", "<title> </title>"),
+    "a second search field": ("head", "<main>", '<input type="search" aria-label="Search"><main>'),
     "no description": ("head", 'name="description"', 'name="nothing"'),
     "a formula is raw": ("formulas", '<svg width="9" height="9" aria-hidden="true"></svg>', r"\(x\)"),
     "TeX in the text": ("formulas", "Words,", r"Words \(x\),"),
@@ -148,6 +161,13 @@ def canaries(tmp_path_factory):
 
 def test_a_good_page_passes(canaries):
     assert {check: complaints for check, complaints in canaries["good.html"].items() if complaints} == {}
+
+
+def test_what_is_printed_beside_the_text_is_noticed(reader, tmp_path):
+    (tmp_path / "page.html").write_text(GOOD.replace("<main>", "<nav>Pages</nav><main>"), encoding="utf-8")
+    with rules.serve(tmp_path) as address:
+        paper, beside, _ = rules.print_dark(reader, address, "page.html")
+    assert paper == "dark" and [text.split()[0] for text in beside] == ["nav", "details", "div.solution.dropdown"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
