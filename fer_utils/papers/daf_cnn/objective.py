@@ -15,8 +15,9 @@ ops = keras.ops
 class TripletCenterLoss(keras.layers.Layer):
     """``max(D(e_i, c_p) + margin - D(e_i, c_q), 0)`` with ``D = |e - c|^2 / 2`` (Zhou et al., eq. 6-9), called on embeddings and labels.
 
-    It gives the numbers of :class:`fer_utils.losses.triplet_center.TripletCenterLoss`. It is a layer, not a ``keras.losses.Loss``: a training call moves
-    the centres, and only a layer's variables are followed by every backend, saved with the network and kept by a checkpoint.
+    It gives the numbers of :class:`fer_utils.losses.triplet_center.TripletCenterLoss`. It is a layer, not a ``keras.losses.Loss``: a
+    training call moves the centres, and only a layer's variables are followed by every backend, saved with the network and kept by a
+    checkpoint.
 
     Parameters
     ----------
