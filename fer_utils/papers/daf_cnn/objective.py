@@ -149,16 +149,16 @@ class JointSupervision(keras.Model):
     **kwargs
         As all models of Keras take.
 
+    Raises
+    ------
+    ValueError
+        If the network lacks an output, no weight counts, or the centres have other dimensions than the embedding.
+
     Examples
     --------
     >>> model = JointSupervision(build_daf_cnn(7), TripletCenterLoss(7, 128, reduction="sum"), 0.007)  # doctest: +SKIP
     >>> model.compile("adam", metrics=["accuracy"])  # doctest: +SKIP
     >>> model.fit(images, labels, validation_split=0.1)  # doctest: +SKIP
-
-    Raises
-    ------
-    ValueError
-        If the network lacks an output, no weight counts, or the centres have other dimensions than the embedding.
     """
 
     def __init__(
