@@ -40,7 +40,7 @@ def scale(default: Any) -> Any:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Base of the papers' recipes: frozen dataclasses whose defaults are the paper's, each field with its page or section in a comment, ``#:``.
+    """Base of the papers' recipes: frozen dataclasses whose defaults are the paper's, each with its page or section behind ``#:``.
 
     A profile changes only the fields that :func:`scale` marks, never the method.
 
