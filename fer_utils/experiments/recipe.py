@@ -40,7 +40,7 @@ def scale(default: Any) -> Any:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Base of the papers' recipes: frozen dataclasses whose defaults are the paper's, each field with its page or section in a comment.
+    """Base of the papers' recipes: frozen dataclasses whose defaults are the paper's, each with its page or section behind ``#:``.
 
     A profile changes only the fields that :func:`scale` marks, never the method.
 
@@ -48,7 +48,7 @@ class Recipe:
     --------
     >>> @dataclass(frozen=True)
     ... class DLPCNN(Recipe):
-    ...     neighbours: int = 20  # Li & Deng 2019, V-B
+    ...     neighbours: int = 20  #: Li & Deng 2019, V-B
     ...     width: float = scale(1.0)
     ...     SIZES: ClassVar = {Profile.SMOKE: {"width": 0.05}, Profile.BOOK: {"width": 0.25}}
     >>> DLPCNN().at("book")

@@ -27,14 +27,14 @@ class CropAndFlip(keras.layers.Layer):
     **kwargs
         As all layers of Keras take.
 
-    Examples
-    --------
-    Images ``[B, H, W, C]`` become ``[B, size, size, C]``.
-
     Raises
     ------
     ValueError
         If the size is below 1.
+
+    Examples
+    --------
+    Images ``[B, H, W, C]`` become ``[B, size, size, C]``.
     """
 
     def __init__(self, size: int, seed: int = 0, **kwargs: Any) -> None:

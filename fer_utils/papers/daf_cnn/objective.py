@@ -15,8 +15,9 @@ ops = keras.ops
 class TripletCenterLoss(keras.layers.Layer):
     """``max(D(e_i, c_p) + margin - D(e_i, c_q), 0)`` with ``D = |e - c|^2 / 2`` (Zhou et al., eq. 6-9), called on embeddings and labels.
 
-    It gives the numbers of :class:`fer_utils.losses.TripletCenterLoss`. It is a layer, not a ``keras.losses.Loss``: a training call moves
-    the centres, and only a layer's variables are followed by every backend, saved with the network and kept by a checkpoint.
+    It gives the numbers of :class:`fer_utils.losses.triplet_center.TripletCenterLoss`. It is a layer, not a ``keras.losses.Loss``: a
+    training call moves the centres, and only a layer's variables are followed by every backend, saved with the network and kept by a
+    checkpoint.
 
     Parameters
     ----------
@@ -148,16 +149,16 @@ class JointSupervision(keras.Model):
     **kwargs
         As all models of Keras take.
 
+    Raises
+    ------
+    ValueError
+        If the network lacks an output, no weight counts, or the centres have other dimensions than the embedding.
+
     Examples
     --------
     >>> model = JointSupervision(build_daf_cnn(7), TripletCenterLoss(7, 128, reduction="sum"), 0.007)  # doctest: +SKIP
     >>> model.compile("adam", metrics=["accuracy"])  # doctest: +SKIP
     >>> model.fit(images, labels, validation_split=0.1)  # doctest: +SKIP
-
-    Raises
-    ------
-    ValueError
-        If the network lacks an output, no weight counts, or the centres have other dimensions than the embedding.
     """
 
     def __init__(

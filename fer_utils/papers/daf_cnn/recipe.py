@@ -1,4 +1,7 @@
-"""Zhou et al.: what the paper prints of its settings, what it leaves open, and the sizes at which the book runs it."""
+"""Zhou et al.: what the paper prints of its settings, what it leaves open, and the sizes at which the book runs it.
+
+Beside a setting stands the section of the paper that prints it.
+"""
 
 from __future__ import annotations
 

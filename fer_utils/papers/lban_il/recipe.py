@@ -1,4 +1,7 @@
-"""Li et al. 2021: what the paper prints of its settings, and the sizes at which the book runs them."""
+"""Li et al. 2021: what the paper prints of its settings, and the sizes at which the book runs them.
+
+Beside a setting stands the section of the paper that prints it.
+"""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def measure_training_time(context: RunContext, recipe: LBANIL, timing: Timing) -
     ----------
     context : RunContext
     recipe : LBANIL
-    timing : Timing
+    timing : ~fer_utils.papers.lban_il.recipe.Timing
 
     Returns
     -------
@@ -125,7 +125,7 @@ def measure_cost(context: RunContext, recipe: LBANIL, timing: Timing) -> list[Sc
     ----------
     context : RunContext
     recipe : LBANIL
-    timing : Timing
+    timing : ~fer_utils.papers.lban_il.recipe.Timing
 
     Returns
     -------

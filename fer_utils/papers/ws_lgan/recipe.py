@@ -1,4 +1,7 @@
-"""Zhang, Su & Wang 2020: what the paper prints of its settings, and the sizes at which the book runs them."""
+"""Zhang, Su & Wang 2020: what the paper prints of its settings, and the sizes at which the book runs them.
+
+Beside a setting stands the section of the paper that prints it.
+"""
 
 from __future__ import annotations
 
