@@ -3,6 +3,7 @@
 - Pictures weigh little (WebP), have their size written, so that nothing jumps while a page loads, and are fetched when they come into
   sight. A wide one is a link to itself, so that a phone can open and enlarge it.
 - A table that a cell shows is numbered among the tables, as one that is written in the text.
+- Tables that pandas writes have one header row, numbers stand under each other, and no number is torn from its sign or its unit.
 - The lists of sources are lists, and no id stands twice on a page.
 - Pages that Sphinx makes (index, search, code) have a description, too.
 - What is said of a constant in the reference is one sentence, colon or not.
@@ -11,10 +12,11 @@
 from __future__ import annotations
 
 import html
+import re
 from pathlib import Path
 from typing import Any
 
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from docutils import nodes
 from PIL import Image
 from sphinx.application import Sphinx
@@ -26,6 +28,9 @@ LOSSLESS_LIMIT = 150_000  # bytes: charts stay below it without a loss, photogra
 #: Pages that Sphinx makes and names in their templates alone.
 NAMES = {"genindex": "Index", "py-modindex": "List of modules", "search": "Search"}
 WIDE = 600  # pixels: a picture that a phone shows smaller than it is
+LONG = 40  # characters: a cell of words, which needs some width
+SHORT = 8  # characters: a cell that stays on one line
+NUMBER = re.compile(r"[+-]?[\d.,]+\b[^a-z]*( (to|ms|points)\b[^a-z]*)*")  # 62 %, 3.3 ± 0.5, +26 (+20 to +32) points
 
 
 def save_lighter(source: Path, target: Path) -> Path:
@@ -105,8 +110,58 @@ def mend_markup(soup: BeautifulSoup) -> None:
         del summary["aria-label"]
     for caption in soup.select("figure.cell-table > figcaption"):
         caption.parent.insert(0, caption)  # above the table, as that of a table in the text
+    for link in soup.select(".solution > .admonition-title > a"):  # its first blank is underlined, too
+        if link.string and link.string.startswith(" "):
+            link.string = link.string.strip()
+            link.insert_before(" ")
+    for table in soup.select("table:not(.front-result)"):
+        merge_index_names(table)
+        mark_cells(table)
+    for text in soup.find_all(string=re.compile(r"\d %")):
+        if text.find_parent(["pre", "code", "script", "style"]) is None:
+            text.replace_with(re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", text))
     for inner in soup.select("ul > ul"):  # the list of the package's sources
         inner.find_previous_sibling("li").append(inner)
+
+
+def merge_index_names(table: Tag) -> None:
+    """Pandas writes the names of the index into a header row of their own, below that of the columns: join the two."""
+    rows = table.select("thead > tr")
+    if len(rows) != 2 or any(cell.has_attr("colspan") for cell in table.select("thead th")):
+        return
+    columns, names = (row.find_all("th", recursive=False) for row in rows)
+    if len(columns) == len(names) and not any(a.get_text() and b.get_text() for a, b in zip(columns, names, strict=True)):
+        for column, name in zip(columns, names, strict=True):
+            if name.get_text():
+                column.replace_with(name.extract())
+        rows[1].decompose()
+
+
+def mark_cells(table: Tag) -> None:
+    """Mark columns of numbers, long and short cells by a class, and keep what belongs together on one line."""
+    columns: dict[int, list[Tag]] = {}
+    for row in table.select("tbody > tr"):
+        for place, cell in enumerate(reversed(row.find_all(["td", "th"], recursive=False))):  # row headers may span rows above
+            text = cell.get_text().strip()
+            if cell.name == "td" and not cell.find("img"):
+                columns.setdefault(place, []).append(cell)
+            if cell.find(class_="math"):  # TeX says nothing of its width
+                continue
+            if text and len(text) <= (SHORT if cell.name == "td" else 2 * SHORT):
+                cell["class"] = [*cell.get("class", []), "short"]
+            elif len(text) > LONG:
+                cell["class"] = [*cell.get("class", []), "long"]
+    for place, cells in columns.items():
+        texts = [text for cell in cells if (text := cell.get_text().strip())]
+        if not texts or not all(NUMBER.fullmatch(text) for text in texts):
+            continue
+        heads = [row.find_all("th", recursive=False)[::-1] for row in table.select("thead > tr")]
+        for cell in [*cells, *(head[place] for head in heads if place < len(head))]:
+            cell["class"] = [*cell.get("class", []), "number"]
+        for cell in cells:
+            if cell.string:  # an interval in brackets may take a line of its own, and so may the unit behind it
+                text = re.sub(r" (?!\(|points)(?<!\) )", "\N{NO-BREAK SPACE}", cell.string.strip())
+                cell.string = re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", text)
 
 
 def finish_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None) -> None:

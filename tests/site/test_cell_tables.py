@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 from bs4 import BeautifulSoup
 from docutils import nodes
 from docutils.frontend import get_default_settings
@@ -59,3 +60,42 @@ def test_the_caption_of_a_table_stands_above_it():
     assert [[part.name for part in figure.find_all(True)] for figure in soup.select("figure")] == [
         ["figcaption", "table"], ["img", "figcaption"],
     ]
+
+
+def lines(table) -> list[list[str]]:
+    """The texts of a table's cells, row by row."""
+    return [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in table.select("tr")]
+
+
+def test_names_of_an_index_stand_in_the_one_header_row():
+    frame = pd.DataFrame({"recall": [0.5, 0.7], "n": [3, 4]}, pd.Index(["wild", "lab"], name="faces"))
+    named, bare = (BeautifulSoup(table.to_html(), "html.parser").table for table in (frame, frame.rename_axis(None)))
+    columns = BeautifulSoup(frame.rename_axis("measure", axis="columns").to_html(), "html.parser").table
+    for table, expected in ((named, ["faces", "recall", "n"]), (bare, ["", "recall", "n"])):
+        book_site.merge_index_names(table)
+        assert lines(table) == [expected, ["wild", "0.5", "3"], ["lab", "0.7", "4"]]
+    before = lines(columns)
+    book_site.merge_index_names(columns)  # both rows name something: neither can go
+    assert lines(columns) == before
+
+
+def test_columns_of_numbers_are_marked_and_numbers_stay_whole():
+    frame = pd.DataFrame({
+        "ours": ["+1 (-6 to 7) points", "", "-0.5"], "verdict": ["open", "3 of 4 hold", "closed"], "why": ["word " * 20] * 3,
+    })
+    table = BeautifulSoup(frame.to_html(), "html.parser").table
+    book_site.mark_cells(table)
+    body = [row.find_all("td") for row in table.select("tbody tr")]
+    assert [["number" in cell.get("class", []) for cell in row] for row in body] == [[True, False, False]] * 3
+    assert [cell.get_text() for cell in table.select("th.number")] == ["ours"]
+    whole = "+1 (\N{MINUS SIGN}6\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}7) points"
+    assert [row[0].get_text() for row in body] == [whole, "", "\N{MINUS SIGN}0.5"]
+    assert [row[1].get_text() for row in body] == ["open", "3 of 4 hold", "closed"]
+    assert [row[1].get("class") for row in body] == [["short"], None, ["short"]] and all("long" in row[2]["class"] for row in body)
+
+
+def test_a_link_is_underlined_without_the_blank_before_it():
+    title = '<p class="admonition-title">Solution to<a href="#a"> Exercise 2</a></p>'
+    soup = BeautifulSoup(f'<div class="solution">{title}</div>', "html.parser")
+    book_site.mend_markup(soup)
+    assert soup.a.string == "Exercise 2" and soup.p.get_text() == "Solution to Exercise 2"

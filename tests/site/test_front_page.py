@@ -24,7 +24,7 @@ def test_the_pictures_are_those_that_the_script_draws(tmp_path):
 
 def test_the_numbers_are_those_of_the_ledger():
     page = (SITE / "book" / "index.html").read_text(encoding="utf-8")
-    shown = re.findall(r"<td>(\d+) %</td><td>(\d+) to (\d+)</td>", page)
+    shown = re.findall(r"<td>(\d+)\s%</td><td>(\d+) to (\d+)</td>", page)
     assert len(shown) == 5
     table = summarise_ledger("dlp-cnn/table-6", "book", "facsynth")
     last = table[(table.row == "mSVM DLP-CNN") & (table.role == "basic") & (table.metric == "mean diagonal")].iloc[0]
