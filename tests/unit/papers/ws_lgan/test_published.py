@@ -41,6 +41,8 @@ def test_every_table_and_every_result_is_there(paper):
     for item in paper.items.values():
         lost = [cell for cell, _, found in item.cells() if found is None]
         assert item.damaged or item.notes or not lost, f"{item.id}: cells are empty and nobody says why"
+    texts = [claim.text for claim in paper.claims]
+    assert len(set(texts)) == len(texts), "a table of verdicts names claims by their texts"
     ids = [claim.id for claim in paper.claims]
     assert len(ids) == 23 and all(claim.id == claim.id.lower() and "_" not in claim.id for claim in paper.claims)
 
@@ -76,7 +78,7 @@ def test_a_matrix_counts_its_images_and_gives_the_printed_accuracy(paper, name):
     off = counts.sum(axis=1) - sizes
     assert off.tolist() == ([0, 0, 0, 2, 0, 0, 0] if name == "table-7" else [0] * len(sizes)), "a tenth of a point of 1,185 is 1.2 images"
     mean = 100 * float(np.mean(counts.diagonal() / sizes))
-    assert mean == pytest.approx({"table-3": 97.01, "table-5": 88.26, "table-7": 76.74}[name], abs=0.008)
+    assert mean == pytest.approx({"table-3": 97.02, "table-5": 88.26, "table-7": 76.74}[name], abs=0.005)
     assert rates.diagonal().mean() == pytest.approx(mean, abs=0.01)
     assert (abs(mean - printed) < 0.01) == (name == "table-5"), "only where all classes are as frequent"
 
