@@ -5,27 +5,25 @@ The paper says that patches make others slow, and prints no cost of its own.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import torch
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
 
 from ...experiments.context import RunContext
 from ...experiments.registry import Run, Setup, register_experiment
 from ...experiments.scores import Score
+from ...training.memory import measure_peak_memory
 from .kept import RENDERED
 from .model import WSLGAN, pool_attended
 from .networks import build_attribute_network, build_network
 from .objective import make_objective
 from .recipe import Generator, Recognition, Timing
 
-__all__ = ["measure_cost", "measure_peak", "plan_cost"]
+__all__ = ["measure_cost", "plan_cost"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +71,7 @@ def measure_cost(context: RunContext, recipe: Recognition, generator: Generator,
     taught = {name: _teach(part, recipe.precision) for name, part in parts.items() if part.teach is not None}
     times = {"inference": _take_turns(asked, timing), "training": _take_turns(taught, timing)}
     peaks = {
-        kind: {name: measure_peak(work, context.workdir) for name, work in works.items()}
+        kind: {name: measure_peak_memory(work) / 1e6 for name, work in works.items()}
         for kind, works in (("inference", asked), ("training", taught))
     }
     scores = []
@@ -169,26 +167,3 @@ def _take_turns(works: Mapping[str, Callable[[], None]], timing: Timing) -> dict
             if trial:
                 times[name].append(1000 * (perf_counter() - started) / timing.steps)
     return times
-
-
-def measure_peak(work: Callable[[], object], folder: Path) -> float:
-    """The most memory that the tensors made by a piece of work hold at once, in MB of a million bytes.
-
-    What was there before is not counted, nor what a library takes for itself while it computes.
-
-    Parameters
-    ----------
-    work : callable
-        ``work()``
-    folder : Path
-        For a file that is removed again.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "trace.json"
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
-        work()
-    found.export_chrome_trace(str(path))
-    events = [event for event in json.loads(path.read_text())["traceEvents"] if event.get("name") == "[memory]"]
-    path.unlink()
-    held = np.cumsum([event["args"]["Bytes"] for event in sorted(events, key=lambda event: event["ts"])])
-    return float(held.max(initial=0)) / 1e6

@@ -367,13 +367,6 @@ def test_parts_add_up(tmp_path):
     assert scores["FE"].metrics["training memory"] > 2 * scores["FE"].metrics["inference memory"]
 
 
-def test_the_peak_is_that_of_all_tensors_at_once(tmp_path):
-    assert cost.measure_peak(lambda: torch.zeros(500, 500), tmp_path) == pytest.approx(1, rel=0.01)
-    assert cost.measure_peak(lambda: torch.zeros(500, 500) + 1, tmp_path) == pytest.approx(2, rel=0.01)
-    one_by_one = cost.measure_peak(lambda: [torch.zeros(500, 500).sum() for _ in range(5)], tmp_path)
-    assert one_by_one == pytest.approx(1, rel=0.01)
-
-
 def test_recipes_change_the_size_alone():
     for recipe in (Looking(), Timing()):
         assert recipe.at("paper") == recipe.at("book") == recipe
