@@ -38,8 +38,9 @@ METHODS: Mapping[str, Mapping[str, str]] = {
     "WS-LGAN-Concat": {"fusion": "concatenate"}, "WS-LGAN-WCL": {},
 }
 VARIANTS = 2 * len(ROTATIONS)
-#: Faces whose variants are made together.
-_FACES = 32
+#: Faces whose variants are made together: on a CPU more are slower, as tensors above 32 MB are given back to the system each
+#: time and taken anew.
+_FACES = 4
 
 
 def rotate_flip_and_crop(images: torch.Tensor, generator: torch.Generator, size: int) -> torch.Tensor:
