@@ -21,6 +21,8 @@ from .recipe import DAFCNN, CentreRules
 __all__ = ["describe_factors", "explain_weights", "measure_channels", "measure_rule"]
 
 _RULES = ("corrected", "printed")
+#: The weights of channels, and what they are computed from (eq. 1): the mean and the maximum of each over places.
+_KINDS = ("weights", "means", "maxima")
 #: Of a cross-validation over people.
 _FOLDS = 5
 
@@ -108,7 +110,7 @@ def plan_channel_attention(setup: Setup) -> list[Run]:
     return [
         Run(kind, measure_channels, {"kind": kind, "recipe": recipe}, seed)
         for seed in setup.seeds
-        for kind in ("weights", "maps")
+        for kind in _KINDS
     ]
 
 
@@ -177,9 +179,9 @@ def measure_channels(context: RunContext, kind: str, recipe: DAFCNN) -> list[Sco
     Parameters
     ----------
     context : RunContext
-    kind : {"weights", "maps"}
-        The weights that DAF-CNN of Table 1 gives the channels of test faces; or the channels' means over places, which
-        are what is weighted, to compare.
+    kind : {"weights", "means", "maxima"}
+        The weights that DAF-CNN of Table 1 gives the channels of test faces; or, to compare, the channels' means or
+        maxima over places, which are all that the weights are computed from.
     recipe : DAFCNN
 
     Returns
@@ -190,8 +192,9 @@ def measure_channels(context: RunContext, kind: str, recipe: DAFCNN) -> list[Sco
     """
     faces = load_wild(context, recipe).test
     maps = f"block{len(recipe.convolutions)}_convolution{recipe.convolutions[-1]}_relu"
-    layer = {"weights": "channel_attention", "maps": maps}[kind]
-    found = ask_network(load_network(context, "DAF-CNN"), faces, recipe, (layer,))[layer].mean((1, 2))  # [N, C]
+    layer = "channel_attention" if kind == "weights" else maps
+    found = ask_network(load_network(context, "DAF-CNN"), faces, recipe, (layer,))[layer]  # [N, h, w, C]
+    found = found.max((1, 2)) if kind == "maxima" else found.mean((1, 2))  # [N, C]
     splits = subject_kfold(faces, _FOLDS)
     each = np.square(found.astype(np.float64) - found.mean(0)).mean(1)
     measured = {f"{kind} over all faces": ("variance", float(each.mean()), each)}

@@ -275,6 +275,23 @@ def test_what_explains_weights():
     assert -0.05 < explain_weights(rng.normal(size=(600, 8)), light, splits)[0] < 0.02
 
 
+def test_weights_are_explained_beside_what_they_are_computed_from(toy, wild, monkeypatch):
+    faces, recipe, rng = wild.test, toy.recipe(), np.random.default_rng(0)
+    maps, weights = rng.random((len(faces), 2, 3, 8)), rng.random((len(faces), 1, 1, 8))
+    last = f"block{len(recipe.convolutions)}_convolution{recipe.convolutions[-1]}_relu"
+    layers = {"channel_attention": weights, last: maps}
+    monkeypatch.setattr(probes, "load_network", lambda *_: None)
+    monkeypatch.setattr(probes, "ask_network", lambda network, faces, recipe, names: {name: layers[name] for name in names})
+    monkeypatch.setattr(probes, "describe_factors", lambda faces: {"expression": np.eye(7)[faces.labels]})
+    monkeypatch.setattr(probes, "subject_kfold", lambda faces, folds: make_splits(len(faces)))
+    numbers = {"weights": weights[:, 0, 0], "means": maps.mean((1, 2)), "maxima": maps.max((1, 2))}
+    for kind, each in numbers.items():
+        whole, explained = probes.measure_channels(None, kind, recipe)
+        assert (whole.row, explained.row) == (f"{kind} over all faces", f"{kind} by expression")
+        assert whole.metrics["variance"] == pytest.approx(each.var(0).mean())
+        assert {whole.row, explained.row} <= set(PAPER.item("channel-attention").rows)
+
+
 # -- places ------------------------------------------------------------------------------------------------------------
 
 
