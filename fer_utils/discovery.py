@@ -56,8 +56,26 @@ def import_part(paper: str, part: str) -> ModuleType | None:
         If it cannot be imported, whatever went wrong inside it; the message names the module and the error.
     """
     folder = find_folder(paper)
-    if part not in {module.name for module in pkgutil.iter_modules([str(folder)])}:
-        return None
+    return _import(folder, part) if part in _list_modules(folder) else None
+
+
+def import_parts(paper: str) -> None:
+    """Import all modules of a paper's folder but those on demand, in the order of the alphabet; as :func:`import_part`."""
+    folder = find_folder(paper)
+    for part in _list_modules(folder):
+        _import(folder, part)
+
+
+def find_owner(module: str) -> str | None:
+    """The paper in whose folder a module lies, by its dotted name; None for a module elsewhere."""
+    return module.removeprefix(f"{_PACKAGE}.").split(".")[0].replace("_", "-") if module.startswith(f"{_PACKAGE}.") else None
+
+
+def _list_modules(folder: Path) -> list[str]:
+    return [module.name for module in pkgutil.iter_modules([str(folder)])]
+
+
+def _import(folder: Path, part: str) -> ModuleType | None:
     try:
         if part in getattr(import_module(f"{_PACKAGE}.{folder.name}"), "ON_DEMAND", ()):
             return None
@@ -65,17 +83,6 @@ def import_part(paper: str, part: str) -> ModuleType | None:
     except Exception as error:  # a module may raise anything while it is imported
         problem = f"its module {part} cannot be imported ({type(error).__name__}: {error})"
         raise DataError.at(folder, problem, "modules that can be imported") from error
-
-
-def import_parts(paper: str) -> None:
-    """Import all modules of a paper's folder but those on demand, in the order of the alphabet; as :func:`import_part`."""
-    for module in pkgutil.iter_modules([str(find_folder(paper))]):
-        import_part(paper, module.name)
-
-
-def find_owner(module: str) -> str | None:
-    """The paper in whose folder a module lies, by its dotted name; None for a module elsewhere."""
-    return module.removeprefix(f"{_PACKAGE}.").split(".")[0].replace("_", "-") if module.startswith(f"{_PACKAGE}.") else None
 
 
 def _folders() -> dict[str, Path]:
