@@ -30,7 +30,7 @@ NAMES = {"genindex": "Index", "py-modindex": "List of modules", "search": "Searc
 WIDE = 600  # pixels: a picture that a phone shows smaller than it is
 LONG = 40  # characters: a cell of words, which needs some width
 SHORT = 8  # characters: a cell that stays on one line
-NUMBER = re.compile(r"[+-]?[\d.,]+\b[^a-z]*( (to|ms|points)\b[^a-z]*)*")  # 62 %, 3.3 ± 0.5, +26 (+20 to +32) points
+NUMBER = re.compile(r"[+-]?[\d.,]+\b[^a-z]*( (to|ms|points|million)\b[^a-z]*)*")  # 62 %, 3.3 ± 0.5, +26 (+20 to +32) points
 
 
 def save_lighter(source: Path, target: Path) -> Path:
@@ -141,27 +141,28 @@ def mark_cells(table: Tag) -> None:
     """Mark columns of numbers, long and short cells by a class, and keep what belongs together on one line."""
     columns: dict[int, list[Tag]] = {}
     for row in table.select("tbody > tr"):
-        for place, cell in enumerate(reversed(row.find_all(["td", "th"], recursive=False))):  # row headers may span rows above
+        cells = row.find_all(["td", "th"], recursive=False)
+        for cell in cells:
             text = cell.get_text().strip()
-            if cell.name == "td" and not cell.find("img"):
-                columns.setdefault(place, []).append(cell)
             if cell.find(class_="math"):  # TeX says nothing of its width
                 continue
             if text and len(text) <= (SHORT if cell.name == "td" else 2 * SHORT):
                 cell["class"] = [*cell.get("class", []), "short"]
             elif len(text) > LONG:
                 cell["class"] = [*cell.get("class", []), "long"]
+        for place, cell in enumerate(cells[:0:-1]):  # from behind, as row headers may span the rows below; the first cell is a name
+            if cell.name == "td":
+                columns.setdefault(place, []).append(cell)
     for place, cells in columns.items():
-        texts = [text for cell in cells if (text := cell.get_text().strip())]
-        if not texts or not all(NUMBER.fullmatch(text) for text in texts):
-            continue
-        heads = [row.find_all("th", recursive=False)[::-1] for row in table.select("thead > tr")]
-        for cell in [*cells, *(head[place] for head in heads if place < len(head))]:
-            cell["class"] = [*cell.get("class", []), "number"]
-        for cell in cells:
+        numbers = [cell for cell in cells if NUMBER.fullmatch(cell.get_text().strip())]
+        for cell in numbers:
             if cell.string:  # an interval in brackets may take a line of its own, and so may the unit behind it
                 text = re.sub(r" (?!\(|points)(?<!\) )", "\N{NO-BREAK SPACE}", cell.string.strip())
                 cell.string = re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", text)
+        if numbers and all(cell in numbers or cell.get_text().strip() in ("", "none") for cell in cells):
+            heads = [row.find_all("th", recursive=False)[::-1] for row in table.select("thead > tr")]
+            for cell in [*cells, *(head[place] for head in heads if place < len(head))]:
+                cell["class"] = [*cell.get("class", []), "number"]
 
 
 def finish_page(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
