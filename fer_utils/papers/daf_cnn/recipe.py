@@ -24,7 +24,8 @@ class DAFCNN(Recipe):
     """The network and its training on the large set, FER2013 in the paper; what the paper does not say is marked.
 
     The book's size is an eighth of the width, and half of the resolution with one pooling less, so that attention meets maps of 6x6 as it
-    does at the paper's. Training ends as at the paper's: sixty epochs were too few for the learning rate to fall once.
+    does at the paper's. Training ends as at the paper's. On training people who were held back, the whole network ended after 125 epochs,
+    at the least rate, with a mean recall of 59.0 %; sixty epochs, in which the rate never fell, gave 56.0 (one seed each).
     """
 
     # network
