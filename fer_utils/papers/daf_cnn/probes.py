@@ -21,8 +21,6 @@ from .recipe import DAFCNN, CentreRules
 __all__ = ["describe_factors", "explain_weights", "measure_channels", "measure_rule"]
 
 _RULES = ("corrected", "printed")
-#: The weights of channels, and what they are computed from (eq. 1): the mean and the maximum of each over places.
-_KINDS = ("weights", "means", "maxima")
 #: Of a cross-validation over people.
 _FOLDS = 5
 
@@ -107,11 +105,8 @@ def plan_channel_attention(setup: Setup) -> list[Run]:
     if find_roles(setup.dataset).get("basic") != "facsynth-basic":
         return []
     recipe = DAFCNN().at(setup.profile)
-    return [
-        Run(kind, measure_channels, {"kind": kind, "recipe": recipe}, seed)
-        for seed in setup.seeds
-        for kind in _KINDS
-    ]
+    # one run gives the means' and maxima's rows, too; a plan finds a row by the name of its run
+    return [Run("weights", measure_channels, {"recipe": recipe}, seed) for seed in setup.seeds]
 
 
 def describe_factors(faces: FaceDataset) -> dict[str, np.ndarray]:
@@ -173,33 +168,36 @@ def explain_weights(weights: np.ndarray, columns: np.ndarray, splits: list[Split
     return 1 - unexplained, 1 - each
 
 
-def measure_channels(context: RunContext, kind: str, recipe: DAFCNN) -> list[Score]:
+def measure_channels(context: RunContext, recipe: DAFCNN) -> list[Score]:
     """Measure whether the weights of channels change with the expression, with the light, or with something else.
+
+    The ``weights`` are those that DAF-CNN of Table 1 gives the channels of test faces. Beside them stand the channels'
+    ``means`` and ``maxima`` over places, which are all that the weights are computed from.
 
     Parameters
     ----------
     context : RunContext
-    kind : {"weights", "means", "maxima"}
-        The weights that DAF-CNN of Table 1 gives the channels of test faces; or, to compare, the channels' means or
-        maxima over places, which are all that the weights are computed from.
     recipe : DAFCNN
 
     Returns
     -------
     list of Score
-        A row ``<kind> by <factor>`` a factor of :func:`describe_factors`, with ``variance explained``; and
-        ``<kind> over all faces``, with ``variance``, the mean squared deviation of a channel's number from its mean.
+        Of each of the three a row ``<kind> by <factor>`` a factor of :func:`describe_factors`, with ``variance
+        explained``; and ``<kind> over all faces``, with ``variance``, the mean squared deviation of a channel's number
+        from its mean.
     """
     faces = load_wild(context, recipe).test
-    maps = f"block{len(recipe.convolutions)}_convolution{recipe.convolutions[-1]}_relu"
-    layer = "channel_attention" if kind == "weights" else maps
-    found = ask_network(load_network(context, "DAF-CNN"), faces, recipe, (layer,))[layer]  # [N, h, w, C]
-    found = found.max((1, 2)) if kind == "maxima" else found.mean((1, 2))  # [N, C]
-    splits = subject_kfold(faces, _FOLDS)
-    each = np.square(found.astype(np.float64) - found.mean(0)).mean(1)
-    measured = {f"{kind} over all faces": ("variance", float(each.mean()), each)}
-    for name, columns in describe_factors(faces).items():
-        measured[f"{kind} by {name}"] = ("variance explained", *explain_weights(found, columns, splits))
+    last = f"block{len(recipe.convolutions)}_convolution{recipe.convolutions[-1]}_relu"
+    layers = ask_network(load_network(context, "DAF-CNN"), faces, recipe, ("channel_attention", last))
+    weights, maps = layers["channel_attention"], layers[last]  # [N, 1, 1, C], [N, h, w, C]
+    numbers = {"weights": weights.mean((1, 2)), "means": maps.mean((1, 2)), "maxima": maps.max((1, 2))}  # [N, C]
+    splits, factors = subject_kfold(faces, _FOLDS), describe_factors(faces)
+    measured = {}
+    for kind, found in numbers.items():
+        each = np.square(found.astype(np.float64) - found.mean(0)).mean(1)
+        measured[f"{kind} over all faces"] = ("variance", float(each.mean()), each)
+        for name, columns in factors.items():
+            measured[f"{kind} by {name}"] = ("variance explained", *explain_weights(found, columns, splits))
     kept = {"people": faces.identities, "images": checksum_names(faces.names)}
     return [
         Score(row, "basic", {metric: value}, faces.classes, faces.labels, values={metric: shares}, **kept)

@@ -285,8 +285,9 @@ def test_weights_are_explained_beside_what_they_are_computed_from(toy, wild, mon
     monkeypatch.setattr(probes, "describe_factors", lambda faces: {"expression": np.eye(7)[faces.labels]})
     monkeypatch.setattr(probes, "subject_kfold", lambda faces, folds: make_splits(len(faces)))
     numbers = {"weights": weights[:, 0, 0], "means": maps.mean((1, 2)), "maxima": maps.max((1, 2))}
-    for kind, each in numbers.items():
-        whole, explained = probes.measure_channels(None, kind, recipe)
+    scores = probes.measure_channels(None, recipe)
+    pairs = zip(scores[::2], scores[1::2], strict=True)
+    for (kind, each), (whole, explained) in zip(numbers.items(), pairs, strict=True):
         assert (whole.row, explained.row) == (f"{kind} over all faces", f"{kind} by expression")
         assert whole.metrics["variance"] == pytest.approx(each.var(0).mean())
         assert {whole.row, explained.row} <= set(PAPER.item("channel-attention").rows)
