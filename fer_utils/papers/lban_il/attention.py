@@ -18,7 +18,7 @@ from ...models import FaceModel
 from ...training.features import compute_batches
 from .model import LBAN
 from .recipe import LBANIL
-from .traces import LOSS_TABLE, SEEDS, limit_seeds, load_faces, plan_recipe
+from .traces import LOSS_TABLE, SEEDS, load_faces, plan_recipe
 
 __all__ = [
     "compute_attention", "compute_cam", "crop_regions", "measure_attention", "measure_cam", "measure_lift",
@@ -44,7 +44,7 @@ def plan_figure_6(setup: Setup) -> list[Run]:
         return []
     recipe = plan_recipe(setup)
     runs = [Run("centred prior", measure_prior, {"recipe": recipe})]
-    for seed in limit_seeds(setup):
+    for seed in setup.seeds:
         # one run gives LBAB-1 to 3; a plan finds a row by the name of its run
         runs.append(Run("LBAB", measure_attention, {"recipe": recipe}, seed))
         runs.append(Run("CAM", measure_cam, {"recipe": recipe}, seed))

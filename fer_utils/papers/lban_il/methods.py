@@ -20,7 +20,6 @@ from .traces import (
     LOSS_TABLE,
     MODULES,
     SEEDS,
-    limit_seeds,
     load_faces,
     load_trace,
     plan_kept,
@@ -49,7 +48,7 @@ _EXPW_SIDE = 100
 def _plan_dlp_cnn(setup: Setup, roles: tuple[str, ...], recipe: LBANIL) -> list[Run]:
     return [
         Run(f"DLP-CNN {role}", measure_dlp_cnn, {"role": role, "recipe": recipe}, seed)
-        for role in roles if role in setup.roles for seed in limit_seeds(setup)
+        for role in roles if role in setup.roles for seed in setup.seeds
     ]
 
 
@@ -85,7 +84,7 @@ def plan_table_3(setup: Setup) -> list[Run]:
 
 def _plan_trained(setup: Setup, role: str, recipe: LBANIL, rows: tuple[str, ...] = tuple(_TRAINED)) -> list[Run]:
     runs = []
-    for seed in limit_seeds(setup):
+    for seed in setup.seeds:
         for row in rows:
             network, loss = _TRAINED[row]
             arguments = {"row": row, "role": role, "network": network, "loss": loss, "recipe": recipe}

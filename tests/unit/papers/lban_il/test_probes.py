@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from fer_utils.losses import IslandLoss, IsletsLoss
 from fer_utils.papers.lban_il import probes, timing
 from fer_utils.papers.lban_il.model import count_learnable
 from fer_utils.papers.lban_il.networks import build_network
@@ -18,6 +19,20 @@ from fer_utils.training.memory import measure_peak_memory
 from .toys import TINY, make_context, make_faces
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_from_centres_far_apart_islets_loss_is_island_loss():
+    """To the last digit, value and centres, so no experiment trains both from there; from close ones they part at once."""
+    features, labels = torch.randn(20, 128, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 7
+    for std, same in ((1.0, True), (probes.CLOSE_STD, False)):
+        found = []
+        for kind in (IslandLoss, IsletsLoss):
+            torch.manual_seed(0)
+            loss = kind(7, 128, init_std=std)
+            found.append((float(loss(features, labels)), loss.centres.clone()))
+        assert (found[0][0] == found[1][0]) == same
+        assert torch.equal(found[0][1], found[1][1]) == same
+
 
 
 def make_trace(count):
