@@ -185,7 +185,7 @@ def test_no_network_is_trained_twice():
             if run.function.endswith(("measure_network", "measure_trained")):
                 arguments = run.arguments
                 planned.append((arguments.get("role"), arguments["network"], arguments["loss"], run.seed))
-    assert len(planned) == len(set(planned)) == 3 * (4 + 3 + 8 + 3)
+    assert len(planned) == len(set(planned)) == 3 * (4 + 3 + 7 + 3)
 
 
 def test_the_papers_lambda_has_rows_of_its_own_where_the_recipes_is_another():
